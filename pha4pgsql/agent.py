@@ -1,0 +1,175 @@
+"""The actions of the pgsql agent: look, let the pure core decide, act, and turn the outcome into an OCF exit code."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Callable, Mapping
+
+from pha4pgsql import pacemaker, pgsql, postgres, system
+from pha4pgsql.ocf import Code, exit_reason, log
+from pha4pgsql.site import Site
+from pha4pgsql.words import Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
+
+if TYPE_CHECKING:
+    from pha4pgsql.settings import Context, Settings
+    from pha4pgsql.words import Procedure
+
+SILENCE_LIMIT = 10.0
+"""Seconds for which a live postmaster may stay silent before a monitor calls it failed: slow is not dead."""
+
+
+def start(settings: Settings, context: Context) -> int:
+    """Start PostgreSQL; in a replicated set always as a standby."""
+    site = Site(settings, context, log)
+    try:
+        return _start(site)
+    except EnvironmentFailure as failure:  # an error of this attempt, not a missing installation
+        return _code(Outcome(False, str(failure)))
+
+
+def _start(site: Site) -> int:
+    settings, context = site.settings, site.context
+    if settings.replicated:
+        return _code(site.drive(pgsql.start))
+    run = site.instance(disk=False).run
+    if run is Run.DOWN:
+        with site.lock():
+            if settings.rep_mode is Mode.SLAVE:
+                postgres.launch(settings, context.node, Upstream(settings.master_ip, ""), "")
+            else:
+                postgres.launch_plain(settings)
+    while (run := site.instance(disk=False).run) not in (Run.PRIMARY, Run.STANDBY):
+        if run is Run.DOWN or site.left < 1:
+            return _code(Outcome(False, f"PostgreSQL did not start (it is {run.value}); its log tells why"))
+        time.sleep(postgres.POLL)
+    return Code.SUCCESS
+
+
+def stop(settings: Settings, context: Context) -> int:
+    """End PostgreSQL. What is missing (the server, Pacemaker, a directory) is no failure; a living postmaster is."""
+    site = Site(settings, context, log)
+    if settings.replicated:
+        try:
+            return _code(site.drive(pgsql.stop))
+        except EnvironmentFailure as failure:
+            log("WARNING", f"stop goes on without telling the cluster: {failure.message}")
+    if postgres.postmaster(settings) is not None:
+        site._shutdown()  # noqa: SLF001
+    return Code.SUCCESS if postgres.postmaster(settings) is None else _code(Outcome(False, "PostgreSQL did not end"))
+
+
+def monitor(settings: Settings, context: Context) -> int:
+    """Tell the role, and in a replicated set do what has to be done regularly in it."""
+    site = Site(settings, context, log)
+    instance = site.instance(disk=False)
+    if instance.run is not Run.SILENT:
+        _forget_silence(settings)
+    if instance.run is Run.DOWN:
+        return Code.NOT_RUNNING
+    if instance.run is Run.SILENT:
+        return _silent(site)
+    if instance.run in (Run.STARTING, Run.STOPPING):
+        return Code.SUCCESS
+    if not settings.replicated:
+        return _plain(site)
+    role = Code.RUNNING_PROMOTED if instance.run is Run.PRIMARY else Code.SUCCESS
+    if context.is_probe or not context.in_cluster:
+        return role
+    procedure = pgsql.reign if instance.run is Run.PRIMARY else pgsql.follow
+    try:
+        code = _code(site.drive(procedure))
+    except pacemaker.Unreachable as unknown:
+        log("WARNING", f"the cluster could not be asked, only the role is reported: {unknown.message}")
+        return role
+    if settings.check_wal_receiver:
+        _receiver_status(site)
+    return code or role
+
+
+def _plain(site: Site) -> int:
+    """The monitor of an instance without replication by us: the query has to succeed."""
+    try:
+        with postgres.session(site.settings, timeout=max(1.0, site.left)) as query:
+            query(site.settings.monitor_sql)
+    except postgres.Silence as failure:
+        return _code(Outcome(False, failure.message))
+    return Code.SUCCESS
+
+
+def _silent(site: Site) -> int:
+    """A postmaster that lives and does not answer: its role is what it was, until it has been silent for too long."""
+    path = f"{site.settings.tmpdir}/{site.settings.resource}.silent"
+    now = time.time()
+    try:
+        with open(path, encoding="utf-8") as stream:
+            since = float(stream.read())
+    except (FileNotFoundError, ValueError):
+        since = now
+        if os.path.isdir(site.settings.tmpdir):
+            system.write_file(path, f"{now}\n")
+    if now - since >= SILENCE_LIMIT:
+        return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, or out of connections)"))
+    log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {SILENCE_LIMIT:g} s")
+    return Code.RUNNING_PROMOTED if site.settings.replicated and site.state().reign.round else Code.SUCCESS
+
+
+def _forget_silence(settings: Settings) -> None:
+    path = f"{settings.tmpdir}/{settings.resource}.silent"
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+def _receiver_status(site: Site) -> None:
+    """Publish `<res>-receiver-status` (parameter check_wal_receiver)."""
+    instance = site.instance(disk=False)
+    value = "normal (master)" if instance.run is Run.PRIMARY else "normal" if instance.streaming else "ERROR"
+    name = f"{site.settings.resource}-receiver-status"
+    if pacemaker.attributes(name).get(site.context.node) != value:
+        pacemaker.publish(name, value)
+
+
+def promote(settings: Settings, context: Context) -> int:
+    """Become primary, if the election is won."""
+    return _code(Site(settings, context, log).drive(pgsql.promote))
+
+
+def demote(settings: Settings, context: Context) -> int:
+    """Become a standby."""
+    return _code(Site(settings, context, log).drive(pgsql.demote))
+
+
+def notify(settings: Settings, context: Context) -> int:
+    """What a node does when another one starts, stops, is promoted or demoted. A notification's exit code is ignored by Pacemaker."""
+    told = context.notify
+    me = context.node
+    procedure: Callable[[Scene], Procedure]
+    if not settings.replicated:
+        return Code.SUCCESS
+    if told.event == "pre-promote" and told.promote:
+        candidate = told.promote[0]
+        outcome = Site(settings, context, log).drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), whole=False)
+        log("INFO", outcome.reason)
+    elif told.event in ("post-promote", "post-demote", "post-start", "post-stop") and me not in getattr(told, told.operation):
+        site = Site(settings, context, log)
+        run = site.instance(disk=False).run
+        if run in (Run.PRIMARY, Run.STANDBY):
+            procedure = pgsql.reign if run is Run.PRIMARY else pgsql.follow
+            outcome = site.drive(procedure)
+            log("INFO" if outcome.ok else "WARNING", outcome.reason)
+    return Code.SUCCESS
+
+
+def _code(outcome: Outcome) -> int:
+    """The exit code of an outcome, with its reason where a person looks for it."""
+    if outcome.ok:
+        if outcome.reason:
+            log("INFO", outcome.reason)
+        return Code.SUCCESS
+    exit_reason(outcome.reason)
+    return Code.ERROR
+
+
+ACTIONS: Mapping[str, Callable[[Settings, Context], int]] = {
+    "start": start, "stop": stop, "monitor": monitor, "promote": promote, "demote": demote, "notify": notify,
+}

@@ -1,0 +1,235 @@
+"""Edits of a CIB: what config.pcs makes is merged into what is there, and the difference is told in words. Pure: XML in, XML out.
+
+Our resources and constraints are replaced as wholes, properties and defaults by name; fencing devices, other resources and other
+constraints are never touched.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, NamedTuple
+
+from lxml import etree
+
+from pha4pgsql.words import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lxml.etree import _Element as Element
+
+PREFIX = "pha4pgsql-"
+"""Every constraint of ours has an id that begins with this and the name of the PostgreSQL resource."""
+
+OPERATORS_OWN = ("target-role", "is-managed", "maintenance")
+"""Meta attributes by which operators steer a running set: cls_setup leaves them as they are."""
+
+
+def prefix(resource: str) -> str:
+    return f"{PREFIX}{resource}-"
+
+
+def read(text: str) -> Element:
+    return etree.fromstring(text.encode(), etree.XMLParser(remove_blank_text=True, resolve_entities=False))
+
+
+def write(cib: Element) -> str:
+    return etree.tostring(cib, encoding="unicode", pretty_print=True)
+
+
+class Wanted(NamedTuple):
+    """What cls_setup wants: the CIB that config.pcs makes, the primary named by the operator (or empty), fencing if it is to follow the devices."""
+
+    made: Element
+    resource: str
+    primary: str
+    fencing_follows_devices: bool
+
+
+def merge(live: Element, wanted: Wanted) -> Element:
+    """Return the live CIB with our things as wanted. Nothing changes in what is equal already."""
+    new = copy.deepcopy(live)
+    settings = _section(new, "crm_config")
+    for name, value in _pairs(wanted.made, "crm_config").items():
+        _set(settings, "cluster_property_set", "cib-bootstrap-options", name, value)
+    if wanted.fencing_follows_devices:
+        fenced = str(has_fencing(new)).lower()
+        _set(settings, "cluster_property_set", "cib-bootstrap-options", "stonith-enabled", fenced)
+    if wanted.primary:
+        _set(settings, "cluster_property_set", f"{wanted.resource}_replication", f"{wanted.resource}_REPL_INFO", wanted.primary)
+    for name, value in _pairs(wanted.made, "rsc_defaults").items():
+        _set(_section(new, "rsc_defaults"), "meta_attributes", "rsc_defaults-meta_attributes", name, value)
+    _replace(_section(new, "resources"), _with_operators_own(_section(wanted.made, "resources"), new), _obsolete(new, wanted.made, prefix(wanted.resource)))
+    stale = [item.get("id", "") for item in _section(new, "constraints") if item.get("id", "").startswith(prefix(wanted.resource))]
+    _replace(_section(new, "constraints"), list(_section(wanted.made, "constraints")), stale)
+    return new
+
+
+def has_fencing(cib: Element) -> bool:
+    return bool(cib.xpath("configuration/resources//primitive[@class='stonith'][not(@type='fence_watchdog')]"))
+
+
+def _section(cib: Element, name: str) -> Element:
+    """Return a section of the configuration, made if it is not there."""
+    configuration = _only(cib, "configuration")
+    found = configuration.find(name)
+    if found is None:
+        found = etree.SubElement(configuration, name)
+    return found
+
+
+def _only(parent: Element, name: str) -> Element:
+    found = parent.find(name)
+    if found is None:
+        raise EnvironmentFailure(f"the CIB has no {name}", "is the cluster running on this node? pcs cluster start --all")
+    return found
+
+
+def _pairs(cib: Element, section: str) -> dict[str, str]:
+    return {pair.get("name", ""): pair.get("value", "") for pair in _section(cib, section).iter("nvpair")}
+
+
+def _set(section: Element, tag: str, set_id: str, name: str, value: str) -> None:
+    """Set one name to a value: where the name stands already, else in the set with this id, made if need be."""
+    pair = next((item for item in section.iterfind(f"{tag}/nvpair") if item.get("name") == name), None)
+    if pair is None:
+        group = next((item for item in section.iterfind(tag) if item.get("id") == set_id), None)
+        group = etree.SubElement(section, tag, id=set_id) if group is None else group
+        pair = etree.SubElement(group, "nvpair", id=f"{set_id}-{name}", name=name)
+    pair.set("value", value)
+
+
+def _with_operators_own(made: Element, live: Element) -> list[Element]:
+    """Return the made resources with what operators have set in the live ones: a running set stays enabled, a stopped one stopped."""
+    result = []
+    for item in map(copy.deepcopy, made):
+        old = next((top for top in _section(live, "resources") if top.get("id") == item.get("id")), None)
+        if old is not None:
+            _copy_meta(old, item)
+        result.append(item)
+    return result
+
+
+def _copy_meta(old: Element, new: Element) -> None:
+    for group in new.findall("meta_attributes"):
+        for pair in [pair for pair in group if pair.get("name") in OPERATORS_OWN]:
+            group.remove(pair)
+    for pair in old.iterfind("meta_attributes/nvpair"):
+        if pair.get("name") in OPERATORS_OWN:
+            _set(new, "meta_attributes", f"{new.get('id')}-meta_attributes", pair.get("name", ""), pair.get("value", ""))
+
+
+def _obsolete(live: Element, made: Element, ours: str) -> list[str]:
+    """Return the ids of resources that an earlier config.pcs had: they stand in constraints of ours, and are not made any more."""
+    mentioned = {
+        value
+        for item in _section(live, "constraints")
+        if item.get("id", "").startswith(ours)
+        for value in (item.get("rsc"), item.get("with-rsc"), item.get("first"), item.get("then"))
+    }
+    kept = {item.get("id") for item in _section(made, "resources").iter() if item.get("id")}
+    return [item.get("id", "") for item in _section(live, "resources") if item.get("id") in mentioned - kept]
+
+
+def _replace(section: Element, wanted: list[Element], obsolete: list[str]) -> None:
+    """Put the wanted elements into the section: in place of those with the same id, else at the end; take the obsolete ones out."""
+    names = {item.get("id") for item in wanted}
+    for item in list(section):
+        if item.get("id") in obsolete and item.get("id") not in names:
+            section.remove(item)
+    inner = {part.get("id") for item in wanted for part in item.iter("primitive")} - names
+    for item in wanted:
+        old = next((other for other in section if other.get("id") == item.get("id")), None)
+        if old is None:
+            section.append(copy.deepcopy(item))
+        elif canonical(old) != canonical(item):
+            section.replace(old, copy.deepcopy(item))
+    for item in list(section):
+        if item.get("id") in inner:  # a primitive that is now inside of a clone
+            section.remove(item)
+
+
+def canonical(element: Element) -> object:
+    """Return a value that is equal for elements of equal meaning: attributes in any order, no blanks."""
+    return (element.tag, sorted(element.attrib.items()), [canonical(child) for child in element if isinstance(child.tag, str)])
+
+
+# ---------------------------------------------------------------- what changes, in words
+
+
+class Fact(NamedTuple):
+    """One thing that the configuration says: of which resource or constraint (empty: of the cluster), what, and its value."""
+
+    owner: str
+    name: str
+    value: str
+
+
+def changes(old: Element, new: Element) -> list[str]:
+    """Return one line per thing that differs, for people; of a resource that comes or goes as a whole only its name."""
+    before, after = _facts(old), _facts(new)
+    lines = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        was, becomes = before.get(name), after.get(name)
+        if was is None and becomes is not None and becomes.owner not in after.keys() - before.keys():
+            lines.append(f"add {name} {becomes.value}".rstrip())
+        elif becomes is None and was is not None and was.owner not in before.keys() - after.keys():
+            lines.append(f"remove {name} {was.value}".rstrip())
+        elif was is not None and becomes is not None and was.value != becomes.value:
+            lines.append(f"change {name} {was.value} -> {becomes.value}")
+    return lines
+
+
+_SETS = ("meta_attributes", "instance_attributes", "cluster_property_set")
+_LABELS = {"crm_config": "property", "rsc_defaults": "default", "op_defaults": "operation default"}
+
+
+def _facts(cib: Element) -> dict[str, Fact]:
+    """Flatten the configuration: one fact per resource, constraint, operation and setting."""
+    facts: dict[str, Fact] = {}
+    for section in _only(cib, "configuration"):
+        if section.tag != "nodes":
+            _collect(section, "", _LABELS.get(str(section.tag), str(section.tag)), facts)
+    return facts
+
+
+def _collect(parent: Element, owner: str, label: str, facts: dict[str, Fact]) -> None:
+    for element in parent:
+        if not isinstance(element.tag, str):
+            continue
+        name = f"{element.tag} {element.get('id')}"
+        if element.tag == "nvpair":
+            name = f"{label} {element.get('name')}"
+            facts[name] = Fact(owner, name, element.get("value", ""))
+        elif element.tag in _SETS or not element.get("id"):
+            _collect(element, owner, label, facts)
+        else:
+            facts[name] = Fact(owner, name, " ".join(f"{key}={element.get(key)}" for key in element.keys() if key != "id"))
+            _collect(element, name, str(element.get("id")), facts)
+
+
+def properties(cib: Element) -> dict[str, str]:
+    """Return the cluster properties by name."""
+    return _pairs(cib, "crm_config")
+
+
+def primitives(cib: Element) -> Iterator[tuple[str, str]]:
+    """Yield each primitive with the resource in the section that holds it: its set, or itself."""
+    for top in _section(cib, "resources"):
+        for primitive in top.iter("primitive"):
+            yield top.get("id", ""), primitive.get("id", "")
+
+
+def parameters(cib: Element, primitive: str) -> dict[str, str]:
+    """Return the parameters of one resource; empty where there is none."""
+    found = cib.xpath("configuration/resources//primitive[@id=$id]/instance_attributes/nvpair", id=primitive)
+    return {pair.get("name", ""): pair.get("value", "") for pair in found}
+
+
+def with_meta(cib: Element, resources: Sequence[str], name: str, value: str) -> Element:
+    """Return a copy in which these resources have a meta attribute."""
+    new = copy.deepcopy(cib)
+    for top in _section(new, "resources"):
+        if top.get("id") in resources:
+            _set(top, "meta_attributes", f"{top.get('id')}-meta_attributes", name, value)
+    return new

@@ -1,0 +1,381 @@
+"""The operators' commands cls_start, cls_stop, cls_status, cls_master and cls_cleanup: arguments, waiting, words, exit codes.
+
+All of them read names and parameters from the cluster's own configuration, so they work from any directory and for any resource names.
+Exit codes: 0 done, 1 not reached, 2 the primary side is up but the standby side is not (cls_start), 100 wrong usage,
+101 the cluster cannot be asked on this node, 102 no quorum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from pha4pgsql import VERSION, cli_status, pacemaker, paths, text
+from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pha4pgsql.text import Cluster, Named
+    from pha4pgsql.words import Vote
+
+USAGE, NO_CLUSTER, NO_QUORUM = 100, 101, 102
+
+REPLICATING = ("LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC")
+"""The values of data-status that a healthy node has."""
+
+SERVING = ("PRI", "HS:sync", "HS:quorum", "HS:potential", "HS:async")
+"""The values of status that go with them: data-status outlives a reboot, so it alone may be a memory."""
+
+POLL = 0.2
+
+
+class WithoutQuorum(ClusterRefusal):
+    """The node is in a partition that may decide nothing."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain and end with the code of wrong usage."""
+        print(f"{self.prog}: {message}\nHINT: `{self.prog} --help` shows the usage", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def main(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str]) -> int:
+    """Run a command; here alone a failure becomes text and an exit code."""
+    parser.add_argument("--version", action="version", version=f"pha4pgsql {VERSION}")
+    options = parser.parse_args(argv)
+    paths.use_packages()
+    try:
+        return body(options)
+    except Failure as failure:
+        print(f"{parser.prog}: {failure}", file=sys.stderr)
+        return exit_code(failure)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def exit_code(failure: Failure) -> int:
+    """Whose fault it is, as a number.
+
+    >>> exit_code(pacemaker.Unreachable("silence")), exit_code(WithoutQuorum("alone")), exit_code(ClusterRefusal("no"))
+    (101, 102, 1)
+    """
+    if isinstance(failure, pacemaker.Unreachable):
+        return NO_CLUSTER
+    return NO_QUORUM if isinstance(failure, WithoutQuorum) else 1
+
+
+def seconds(word: str) -> float:
+    """A number of seconds above 0, a trailing `s` allowed.
+
+    >>> seconds("30"), seconds("0.5s")
+    (30.0, 0.5)
+    """
+    try:
+        number = float(word.removesuffix("s"))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds above 0")
+    return number
+
+
+class Site(NamedTuple):
+    """What one look at the configuration and state showed, and the replicated set that it is about."""
+
+    cluster: Cluster
+    named: Named
+
+
+def look() -> Site:
+    """Read the CIB once."""
+    tree = cli_status.parse(pacemaker.cib())
+    return Site(text.cluster(tree), the_set(text.replicated_sets(tree)))
+
+
+def the_set(sets: Sequence[Named]) -> Named:
+    """The one replicated set; where there are several, the first name of RESOURCE_LIST in config.ini tells."""
+    if not sets:
+        raise ClusterRefusal(
+            "no replicated set is configured: the cluster has no promotable clone of ocf:pha4pgsql:pgsql",
+            "cls_setup applies the configuration that install.sh made from config.ini",
+        )
+    if len(sets) == 1:
+        return sets[0]
+    wanted = _configured_name()
+    names = [one.promotable for one in sets]
+    if wanted not in names:
+        raise ConfigurationError(
+            f"the cluster has the sets {' '.join(names)}, config.ini means {wanted}", "put one of them first in RESOURCE_LIST"
+        )
+    return sets[names.index(wanted)]
+
+
+def _configured_name() -> str:
+    from pha4pgsql import config
+
+    return str(config.load(config.beside(sys.argv[0])).resource_list[0])
+
+
+def need_root() -> None:
+    """Refuse what only root may do, before half of it is done."""
+    if os.geteuid() != 0:
+        raise EnvironmentFailure("this command changes the cluster and must be run as root", "use sudo")
+
+
+def need_quorum() -> None:
+    """Refuse where Pacemaker would not act: what is typed there might be lost when the partitions merge."""
+    if not pacemaker.quorate():
+        raise WithoutQuorum(
+            "this node is in a partition without quorum, where Pacemaker starts nothing and remembers nothing for certain",
+            "run the command on a node of the majority; cls_status shows what this node knows",
+        )
+
+
+def need_management(site: Site) -> None:
+    """Refuse to wait for what Pacemaker was told not to do."""
+    if site.cluster.property_is("maintenance-mode", default=False):
+        raise ClusterRefusal("the cluster is in maintenance mode: Pacemaker starts and stops nothing", "pcs property set maintenance-mode=false")
+
+
+# ---------------------------------------------------------------- what is still missing: pure
+
+
+def missing_for_primary(site: Site) -> list[str]:
+    """What the writing side lacks: one promoted instance and its address."""
+    cluster, named = site
+    primaries = cluster.where(named.primitive, "promoted")
+    if len(primaries) != 1:
+        return [f"{named.promotable} is promoted on {' and '.join(primaries)}" if primaries else f"{named.promotable} is promoted on no node"]
+    return _missing_addresses(cluster, named.writers)
+
+
+def missing_for_standbys(site: Site) -> list[str]:
+    """What the reading side lacks: an instance that replicates on every node of the set, and the reader's address."""
+    cluster, named = site
+    behind = [reason for node in members(site) if (reason := not_replicating(site, node))]
+    return behind + _missing_addresses(cluster, named.readers)
+
+
+def _missing_addresses(cluster: Cluster, addresses: Iterable[str]) -> list[str]:
+    return [f"{name} is not running" for name in addresses if not cluster.where(name, "started")]
+
+
+def members(site: Site) -> tuple[str, ...]:
+    """The nodes of the set: its node_list, or all nodes."""
+    return site.named.nodes or tuple(site.cluster.members)
+
+
+def not_replicating(site: Site, node: str) -> str:
+    """Why a node does not replicate, empty when it does."""
+    cluster, named = site
+    member = cluster.members.get(node)
+    if member is None:
+        return f"{node} is in node_list, but the cluster has no such node"
+    if not member.online:
+        return f"{node} is offline"
+    if member.standby:
+        return f"{node} is in standby"
+    role = member.roles.get(named.primitive, "stopped")
+    if role not in {"started", "promoted"}:
+        return f"{named.primitive} is {role} on {node}"
+    data = member.attributes.get(f"{named.primitive}-data-status", "unknown")
+    status = member.attributes.get(f"{named.primitive}-status", "unknown")
+    return "" if data in REPLICATING and status in SERVING else f"{node} does not replicate yet: data-status {data}, status {status}"
+
+
+def still_running(site: Site) -> list[str]:
+    """What of the set runs somewhere."""
+    cluster, named = site
+    names = (named.primitive, *named.addresses)
+    found = [(name, node, member.roles.get(name, "stopped")) for name in names for node, member in cluster.members.items() if member.online]
+    return [f"{name} is {role} on {node}" for name, node, role in found if role != "stopped"]
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def wait_until(check: Callable[[Site], list[str]], limit: float) -> list[str]:
+    """Look until nothing is missing, or `limit` seconds have passed; return what is still missing. Changes are told on standard error."""
+    begin = time.monotonic()
+    told: list[str] = []
+    while missing := check(look()):
+        elapsed = time.monotonic() - begin
+        if missing != told:
+            print(f"{elapsed:5.1f} s  waiting: {'; '.join(missing)}", file=sys.stderr, flush=True)
+            told = missing
+        if elapsed >= limit:
+            return missing
+        time.sleep(POLL)
+    return []
+
+
+def explain(missing: Sequence[str], limit: float) -> Failure:
+    """Say what did not come, how each node stands, and the agents' own reasons, which are what a person has to act on."""
+    site = look()
+    failed = text.view(cli_status.parse(pacemaker.status())).failed
+    reasons = [f"failed: {one.operation} on {one.node}: {one.reason or one.said}" for one in failed]
+    waiting = first_election(site, cli_status.votes(site.named.primitive, timeout=3.0))
+    lines = "".join(f"\n  {line}" for line in [*missing, *conditions(site), *waiting, *reasons])
+    hint = "cls_status shows the whole state; correct the cause, then run the command again"
+    return ClusterRefusal(f"not reached within {limit:g} s:{lines}", hint)
+
+
+def conditions(site: Site) -> list[str]:
+    """How each member stands, in one line."""
+    cluster, named = site
+    online = [(node, cluster.members[node]) for node in members(site) if node in cluster.online]
+    return [
+        f"{node}: {member.roles.get(named.primitive, 'stopped')}"
+        f", status {member.attributes.get(f'{named.primitive}-status', 'unknown')}"
+        f", data-status {member.attributes.get(f'{named.primitive}-data-status', 'unknown')}"
+        f", score {member.attributes.get(f'master-{named.primitive}', 'none')}"
+        for node, member in online
+    ]
+
+
+def first_election(site: Site, votes: Mapping[str, Vote]) -> list[str]:
+    """Why a new set has no primary: while nobody has a term, every member has to answer (safety rule 8)."""
+    silent = [node for node in members(site) if node not in votes]
+    if not silent or any(one.eras for one in votes.values()):
+        return []
+    who = " and ".join(silent)
+    return [f"nobody has ever been promoted, so every member has to answer, and {who} did not; `cls_setup NODE` names a first primary"]
+
+
+# ---------------------------------------------------------------- the commands
+
+
+def start(argv: Sequence[str]) -> int:
+    """cls_start: enable the set and wait until it serves."""
+    parser = Parser("cls_start", description="Start the replicated PostgreSQL set and its addresses, and wait until it serves.")
+    _limit(parser)
+    return main(parser, _start, argv)
+
+
+def _limit(parser: Parser) -> None:
+    parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="how long to wait for each side (default: 30)")
+
+
+def _start(options: argparse.Namespace) -> int:
+    need_root()
+    site = look()
+    need_quorum()
+    need_management(site)
+    forgive(site)
+    enable(site.named)
+    for code, check in ((1, missing_for_primary), (2, missing_for_standbys)):
+        missing = wait_until(check, options.timeout)
+        if missing:
+            print(f"cls_start: {explain(missing, options.timeout)}", file=sys.stderr)
+            return code
+    print("start resource successful")
+    return 0
+
+
+def forgive(site: Site) -> None:
+    """Forget the failures of the set and its addresses; with a fail count at the limit Pacemaker would not even try."""
+    cluster, named = site
+    failed = {name for member in cluster.members.values() for name in member.failures}
+    for name, inside in ((named.promotable, named.primitive), *((one, one) for one in named.addresses)):
+        if inside in failed or name == named.promotable:
+            pacemaker.cleanup(name)
+
+
+def enable(named: Named) -> None:
+    """Take back what cls_stop, or `pcs resource disable`, has set."""
+    if named.disabled:
+        pacemaker.set_meta(named.promotable, "target-role", None)
+
+
+def stop(argv: Sequence[str]) -> int:
+    """cls_stop: disable the set and wait until nothing of it runs."""
+    parser = Parser("cls_stop", description="Stop the replicated PostgreSQL set on all nodes, and its addresses with it.")
+    _limit(parser)
+    return main(parser, _stop, argv)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    need_root()
+    site = look()
+    need_quorum()
+    need_management(site)
+    pacemaker.set_meta(site.named.promotable, "target-role", "Stopped")
+    missing = wait_until(still_running, options.timeout)
+    if missing:
+        raise explain(missing, options.timeout)
+    print("stop resource successful")
+    return 0
+
+
+def master(argv: Sequence[str]) -> int:
+    """cls_master: the primary's node name."""
+    return main(Parser("cls_master", description="Print the name of the node where PostgreSQL is promoted."), _master, argv)
+
+
+def _master(_: argparse.Namespace) -> int:
+    site = look()
+    need_quorum()
+    primaries = site.cluster.where(site.named.primitive, "promoted")
+    if len(primaries) != 1:
+        raise ClusterRefusal(missing_for_primary(site)[0], "cls_status shows why")
+    print(primaries[0])
+    return 0
+
+
+def cleanup(argv: Sequence[str]) -> int:
+    """cls_cleanup: forget failures."""
+    parser = Parser("cls_cleanup", description="Forget failed actions and fail counts, so that Pacemaker tries again.")
+    parser.add_argument("resource", nargs="?", help="only this resource (default: all)")
+    return main(parser, _cleanup, argv)
+
+
+def _cleanup(options: argparse.Namespace) -> int:
+    need_root()
+    need_quorum()
+    view = text.view(cli_status.parse(pacemaker.status()))
+    if options.resource and not _exists(view, options.resource):
+        names = " ".join(one.id for one in view.resources) or "none"
+        raise ClusterRefusal(f"there is no resource {options.resource}, the cluster has: {names}", "leave the name out to clean up all of them")
+    pacemaker.cleanup(options.resource)
+    for one in view.failed:
+        print(f"forgotten: {one.operation} on {one.node}: {one.reason or one.said}")
+    print(f"Cleaned up {options.resource or 'all resources'} on all nodes")
+    return 0
+
+
+def _exists(view: text.View, name: str) -> bool:
+    return any(name == one.id or any(name == part.id for part in one.instances) for one in view.resources)
+
+
+def status(argv: Sequence[str]) -> int:
+    """cls_status: what the cluster does now, for people or as JSON."""
+    parser = Parser("cls_status", description="Show the state of the cluster as this node knows it; works without quorum, and says so.")
+    parser.add_argument("--json", action="store_true", help="the same for programs, as one JSON object")
+    parser.add_argument("--timeout", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
+    return main(parser, _status, argv)
+
+
+def _status(options: argparse.Namespace) -> int:
+    sight = cli_status.observe(options.timeout)
+    sets = sight.sets
+    named = the_set(sets) if len(sets) > 1 else (sets[0] if sets else None)
+    report = cli_status.report(sight, named, cli_status.ask(sight, named, options.timeout))
+    if options.json:
+        import json
+
+        print(json.dumps(cli_status.as_json(report), indent=2))
+    else:
+        print(cli_status.as_text(report))
+    if named is None:
+        print("no replicated set is configured\nHINT: cls_setup applies the configuration that install.sh made from config.ini", file=sys.stderr)
+    return 0

@@ -1,0 +1,354 @@
+"""What cls_status shows: one look at CIB, crm_mon, votes and primary, as one report, rendered as the walkthrough's text or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from pha4pgsql import pacemaker, text, vote
+from pha4pgsql.words import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pha4pgsql.text import Cluster, Collection, FailedAction, History, Named, Placed, Tree, View
+    from pha4pgsql.words import Vote
+
+
+def parse(xml: str) -> Tree:
+    """Parse Pacemaker's XML with lxml, without entities or network."""
+    try:
+        from lxml import etree
+    except ImportError as missing:
+        raise EnvironmentFailure("the Python module lxml is missing", "apt-get install python3-lxml, or dnf install python3-lxml") from missing
+    return cast("Tree", etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)))
+
+
+class Sight(NamedTuple):
+    """What Pacemaker and Corosync said, once. `here` is the name of the node that was asked."""
+
+    cluster: Cluster
+    sets: tuple[Named, ...]
+    view: View
+    quorate: bool
+    here: str
+
+
+def observe(timeout: float) -> Sight:
+    """Ask this node's own cluster daemons; none of these questions needs quorum."""
+    tree = parse(pacemaker.cib(timeout))
+    view = text.view(parse(pacemaker.status(timeout)))
+    return Sight(text.cluster(tree), tuple(text.replicated_sets(tree)), view, pacemaker.quorate(timeout), _here(timeout))
+
+
+def _here(timeout: float) -> str:
+    """The controller may be busy for a while: the name is only a courtesy then."""
+    try:
+        return pacemaker.local_node(timeout)
+    except pacemaker.Unreachable:
+        return "this node"
+
+
+class Follower(NamedTuple):
+    """A standby as its primary sees it: how many bytes of WAL it has not replayed, None when the role may not know."""
+
+    name: str
+    lag_bytes: int | None
+
+
+class Told(NamedTuple):
+    """What the nodes told beside Pacemaker: timelines by the votes and by the primary, and its standbys. Empty where unknown."""
+
+    timelines: Mapping[str, int]
+    followers: tuple[Follower, ...]
+
+
+UNTOLD = Told({}, ())
+
+FOLLOWERS = """
+SELECT application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint,
+       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
+  FROM (SELECT 1) AS always LEFT JOIN pg_stat_replication ON state = 'streaming'
+ WHERE NOT pg_is_in_recovery()
+"""
+
+
+def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
+    """Ask the nodes' votes, and the primary through the writer address while this node has quorum."""
+    if named is None:
+        return UNTOLD
+    timelines = {node: one.eras[-1].timeline for node, one in votes(named.primitive, timeout).items() if one.eras}
+    primaries = sight.cluster.where(named.primitive, "promoted")
+    if len(primaries) != 1 or not sight.quorate:
+        return Told(timelines, ())
+    rows = _rows(named, timeout)
+    current = {name: row[2] for row in rows for name in (primaries[0], row[0]) if name}
+    return Told({**timelines, **current}, tuple(Follower(row[0], row[1]) for row in rows if row[0]))
+
+
+def votes(primitive: str, timeout: float) -> dict[str, Vote]:
+    """What each node shows for elections; a vote that cannot be read, or no answer, tells nothing."""
+    try:
+        values = pacemaker.attributes(f"{primitive}-vote", timeout)
+    except pacemaker.Unreachable:
+        return {}
+    return {node: found for node, value in values.items() if (found := _vote(value))}
+
+
+def _vote(value: str) -> Vote | None:
+    try:
+        return vote.parse_vote(value)
+    except ValueError:
+        return None
+
+
+def _rows(named: Named, timeout: float) -> list[tuple[str | None, int | None, int]]:
+    """The primary's own figures; none when it cannot be asked, for whatever reason: the status is shown all the same."""
+    try:
+        import psycopg2
+    except ImportError:
+        return []
+    try:
+        connection = psycopg2.connect(**_conninfo(named, timeout))
+    except psycopg2.Error:
+        return []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(FOLLOWERS)
+            return list(cursor.fetchall())
+    except psycopg2.Error:
+        return []
+    finally:
+        connection.close()
+
+
+def _conninfo(named: Named, timeout: float) -> dict[str, Any]:
+    """Where and as whom: the agent's own parameters; the password comes from its password file."""
+    given = named.parameters
+    return {
+        "host": given.get("master_ip") or next(iter(named.writers.values()), ""),
+        "port": given.get("pgport", "5432"),
+        "user": given.get("repuser", "postgres"),
+        "dbname": "postgres",
+        "passfile": given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass",
+        "connect_timeout": max(2, min(3, int(timeout))),
+        "application_name": "cls_status",
+        "options": f"-c statement_timeout={int(timeout * 1000)} -c default_transaction_read_only=on",
+    }
+
+
+# ---------------------------------------------------------------- the report: pure from here on
+
+
+class Row(NamedTuple):
+    """One node; texts exactly as the attributes have them, None where there is none."""
+
+    name: str
+    online: bool
+    status: str | None
+    data_status: str | None
+    score: str | None
+    xlog_loc: str | None
+    baseline: str | None
+    timeline: int | None
+    lag_bytes: int | None
+
+
+class Report(NamedTuple):
+    """All that is shown. `repl_name` is the property's name, `primary` None unless exactly one node is promoted."""
+
+    here: str
+    quorate: bool
+    primary: str | None
+    repl_name: str
+    repl_info: str | None
+    vips: Mapping[str, str | None]
+    rows: tuple[Row, ...]
+    view: View
+
+
+def report(sight: Sight, named: Named | None, told: Told) -> Report:
+    """Put together what one look showed."""
+    primitive = named.primitive if named else "pgsql"
+    cluster = sight.cluster
+    primaries = cluster.where(primitive, "promoted")
+    name = f"{primitive}_REPL_INFO"
+    return Report(
+        here=sight.here,
+        quorate=sight.quorate,
+        primary=primaries[0] if len(primaries) == 1 else None,
+        repl_name=name,
+        repl_info=cluster.properties.get(name) or None,
+        vips={vip: next(iter(cluster.where(vip, "started")), None) for vip in (named.addresses if named else ())},
+        rows=tuple(_row(cluster, primitive, node, told, primaries) for node in sorted({*cluster.members, *(named.nodes if named else ())})),
+        view=sight.view,
+    )
+
+
+def _row(cluster: Cluster, primitive: str, node: str, told: Told, primaries: tuple[str, ...]) -> Row:
+    member = cluster.members.get(node)
+    found = member.attributes if member else {}
+    lags = {one.name: one.lag_bytes for one in told.followers}
+    return Row(
+        name=node,
+        online=member is not None and member.online,
+        status=found.get(f"{primitive}-status"),
+        data_status=found.get(f"{primitive}-data-status"),
+        score=found.get(f"master-{primitive}"),
+        xlog_loc=found.get(f"{primitive}-xlog-loc"),
+        baseline=found.get(f"{primitive}-master-baseline"),
+        timeline=told.timelines.get(node),
+        lag_bytes=0 if primaries == (node,) else lags.get(node),
+    )
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "primary": report.primary,
+        "quorate": report.quorate,
+        "repl_info": report.repl_info,
+        "vips": dict(report.vips),
+        "nodes": [row._asdict() for row in report.rows],
+        "failed_actions": [one._asdict() for one in report.view.failed],
+        "dc": report.view.dc or None,
+        "node": report.here,
+    }
+
+
+def as_text(report: Report) -> str:
+    """The report for people, in the order of the walkthrough."""
+    view = report.view
+    lines = [
+        *_heading(report), "",
+        *_hosts(view), "",
+        "Full list of resources:", "", *(line for one in view.resources for line in _resource(one, view)), "",
+        "Node Attributes:", *_attributes(view), "",
+        *_replication(report),
+        "Migration Summary:", *_migrations(view), "",
+        *_failures(view),
+        f"{report.repl_name}:{report.repl_info or ''}",
+    ]
+    return "\n".join(lines)
+
+
+def _heading(report: Report) -> list[str]:
+    view = report.view
+    dc = f"{view.dc} (version {view.version})" if view.dc else "NONE"
+    warning = [] if report.quorate else [
+        f"WARNING: {report.here} is in a partition WITHOUT quorum: this is only what it knew last, the rest of the cluster may have gone on",
+    ]
+    return [
+        *warning,
+        f"Stack: {view.stack or 'unknown'}",
+        f"Current DC: {dc} - partition {'with' if report.quorate else 'WITHOUT'} quorum",
+        f"Last updated: {view.updated}      Last change: {view.changed} by {view.changed_by}",
+        "",
+        f"{view.nodes_configured} nodes and {view.resources_configured} resources configured",
+    ]
+
+
+def _hosts(view: View) -> list[str]:
+    """Nodes in an ordinary state by list, the others with what is the matter."""
+    odd = [host for host in view.hosts if host.standby or host.maintenance or host.pending or host.unclean]
+    plain = [host for host in view.hosts if host not in odd]
+    lines = [f"Node {host.name}: {', '.join(_condition(host))}" for host in odd]
+    groups = (("Online", [host.name for host in plain if host.online]), ("OFFLINE", [host.name for host in plain if not host.online]))
+    return lines + [f"{word}: {_listed(names)}" for word, names in groups if names]
+
+
+def _condition(host: text.Host) -> list[str]:
+    words = ((host.unclean, "UNCLEAN"), (host.pending, "pending"), (host.standby, "standby"), (host.maintenance, "maintenance"))
+    return [word for is_so, word in words if is_so] + ["online" if host.online else "offline"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Write a list of nodes as crm_mon does.
+
+    >>> _listed(["node2", "node1"])
+    '[ node1 node2 ]'
+    """
+    return f"[ {' '.join(sorted(names))} ]"
+
+
+def _resource(one: Collection, view: View) -> list[str]:
+    if one.kind == "resource":
+        return [f" {_instance(one.instances[0])}"]
+    kind = "Promotable Set" if one.promotable else f"{one.kind.capitalize()} Set"
+    parts = dict.fromkeys(part.id for part in one.instances)
+    flags = f" ({', '.join(one.flags)})" if one.flags else ""
+    lines = [f" {kind}: {one.id} [{' '.join(parts)}]{flags}"]
+    if one.kind != "clone":
+        return lines + [f"     {_instance(part)}" for part in one.instances]
+    plain, odd = _sorted_out(one)
+    lines += [f"     {_instance(part)}" for part in odd]
+    lines += [f"     {word}: {_listed(nodes)}" for word, nodes in plain.items()]
+    stopped = {host.name for host in view.hosts} - set(one.where())
+    return lines + ([f"     Stopped: {_listed(stopped)}"] if stopped else [])
+
+
+def _sorted_out(one: Collection) -> tuple[dict[str, list[str]], list[Placed]]:
+    """Instances in an ordinary state by role, and the others."""
+    plain: dict[str, list[str]] = {}
+    odd: list[Placed] = []
+    for part in one.instances:
+        if part.flags or part.role not in {"Promoted", "Unpromoted", "Started", "Stopped"}:
+            odd.append(part)
+        elif part.nodes:
+            plain.setdefault(part.role, []).extend(part.nodes)
+    return {role: plain[role] for role in ("Promoted", "Unpromoted", "Started") if role in plain}, odd
+
+
+def _instance(part: Placed) -> str:
+    """One line for one instance: `vip-master (ocf::heartbeat:IPaddr2):   Started node1`."""
+    words = [part.role, *part.nodes, *([f"({', '.join(part.flags)})"] if part.flags else [])]
+    return f"{part.id} ({part.agent.replace(':', '::', 1)}):   {' '.join(words)}"
+
+
+def _attributes(view: View) -> list[str]:
+    lines = []
+    for node in sorted(view.attributes):
+        lines.append(f"* Node {node}:")
+        lines += [f"    + {name:<34}: {value:<10}".rstrip() for name, value in sorted(view.attributes[node].items())]
+    return lines
+
+
+def _replication(report: Report) -> list[str]:
+    """Timeline and lag, which the walkthrough did not have; no section when nothing is known."""
+    known = [row for row in report.rows if row.timeline is not None or row.lag_bytes is not None]
+    lines = [f"* Node {row.name}: {', '.join(_progress(row, report.primary))}" for row in known]
+    return ["Replication:", *lines, ""] if lines else []
+
+
+def _progress(row: Row, primary: str | None) -> list[str]:
+    timeline = [] if row.timeline is None else [f"timeline {row.timeline}"]
+    if row.name == primary:
+        return [*timeline, "primary"]
+    return timeline + ([] if row.lag_bytes is None else [f"{row.lag_bytes} bytes behind"])
+
+
+def _migrations(view: View) -> list[str]:
+    lines = []
+    for node in sorted(host.name for host in view.hosts if host.online):
+        lines.append(f"* Node {node}:")
+        lines += [_migration(one) for one in view.histories.get(node, ())]
+    return lines
+
+
+def _migration(one: History) -> str:
+    last = f" last-failure='{one.last_failure}'" if one.last_failure else ""
+    return f"   {one.resource}: migration-threshold={one.threshold} fail-count={one.fail_count}{last}"
+
+
+def _failures(view: View) -> list[str]:
+    return ["Failed Actions:", *(_failure(one) for one in view.failed), ""] if view.failed else []
+
+
+def _failure(one: FailedAction) -> str:
+    return (
+        f"* {one.operation} on {one.node} '{one.said}' ({one.code}): call={one.call}, status={one.status}, exitreason='{one.reason}',\n"
+        f"    last-rc-change='{one.when}', queued={_with_unit(one.queued)}, exec={_with_unit(one.took)}"
+    )
+
+
+def _with_unit(number: str) -> str:
+    return number if number.endswith("ms") else f"{number or 0}ms"

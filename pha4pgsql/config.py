@@ -1,0 +1,658 @@
+"""config.ini: every key, what it may hold, what it means; a file becomes one frozen `Config` or one list of all its problems.
+
+The file keeps the original's keys: `KEY=VALUE` lines as a shell would read them (quotes, comments), but nothing in it is ever executed.
+The table `KEYS` is the single place where a key is defined: parser, default, help, and the agent parameter that it sets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pha4pgsql.parameters import PGWATCH
+from pha4pgsql.words import ConfigurationError, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+NAMEDATALEN = 64
+"""PostgreSQL's limit for names, the zero at the end included (manual, 4.1.1): a slot's name has one character less."""
+
+
+# ---------------------------------------------------------------- kinds of values: text -> value, or ValueError saying what was expected
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.@%:-]*", text):
+        raise ValueError("one word of letters, digits and _ . - @ % :")
+    return text
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", text):
+        raise ValueError("a name of letters, digits and _ . - that begins with a letter")
+    return text
+
+
+def _node(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,38}[A-Za-z0-9])?", text):
+        raise ValueError("a cluster node name of letters, digits and . _ -, at most 40 characters")
+    return text
+
+
+def _node_names(text: str) -> tuple[str, ...]:
+    return tuple(_node(name) for name in text.split())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(_identifier(name) for name in text.split())
+
+
+def _resources(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    if len(names) < 3 or len(set(names)) != len(names):
+        raise ValueError("three different names: the promotable set, the writer VIP, the reader VIP")
+    return names
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or re.search(r"[\x00-\x1f\"']", text):
+        raise ValueError("an absolute path without quotes")
+    return os.path.normpath(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+
+
+def _prefix(text: str) -> int:
+    return _number(0, 128, "a prefix length, 0 to 32 for IPv4, 0 to 128 for IPv6")(text)
+
+
+def _number(low: int, high: int, expected: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+            raise ValueError(expected)
+        return int(text)
+
+    return parse
+
+
+_port = _number(1, 65535, "a port number, 1 to 65535")
+_count = _number(0, 2**63 - 1, "a whole number, 0 or more")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in {"true", "on", "yes", "y", "1"}:
+        return True
+    if text.lower() in {"false", "off", "no", "n", "0"}:
+        return False
+    raise ValueError("true or false")
+
+
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(ms|s|sec|m|min|h|hr)?", text):
+        raise ValueError("a time such as 60s, 5min or 500ms")
+    return text
+
+
+def _score(text: str) -> str:
+    if not re.fullmatch(r"-?[0-9]+|[+-]?INFINITY", text):
+        raise ValueError("a score: a whole number or INFINITY")
+    return text
+
+
+def _mode(text: str) -> Mode:
+    if text not in {"async", "sync", "quorum"}:
+        raise ValueError("async, sync or quorum")
+    return Mode(text)
+
+
+def _slot_prefix(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{0,20}", text):
+        raise ValueError("at most 20 lower-case letters, digits and _")
+    return text
+
+
+def _quorum_policy(text: str) -> str:
+    if text not in {"stop", "demote", "freeze", "suicide", "ignore"}:
+        raise ValueError("stop, demote, freeze, suicide or ignore")
+    return text
+
+
+def _fencing(text: str) -> str:
+    return "auto" if text == "auto" else str(_boolean_or_auto(text)).lower()
+
+
+def _boolean_or_auto(text: str) -> bool:
+    try:
+        return _boolean(text)
+    except ValueError:
+        raise ValueError("true, false or auto") from None
+
+
+def _settings(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(item.partition("=")[::2] for item in text.split())
+    if not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) and value for name, value in pairs):
+        raise ValueError("name=value pairs with blanks between them")
+    return pairs
+
+
+def _template(text: str) -> str:
+    name = re.sub(r"\.pcs\.template$", ".pcs.j2", text)  # the names of the original keep working
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+\.pcs\.j2", name):
+        raise ValueError("the name of a file in templates/, such as muti.pcs.j2")
+    return name
+
+
+def _conninfo(text: str) -> str:
+    if re.search(r"\bpassword\s*=", text):
+        raise ValueError("no password here (it would be readable in the cluster's configuration); use pgsql_reppassword")
+    if not re.fullmatch(r"(\s*[a-z_]+\s*=\s*('([^'\\]|\\.)*'|[^\s']+))*\s*", text):
+        raise ValueError("libpq keyword=value pairs")
+    return text
+
+
+def _nothing(text: str) -> str:
+    if text.lower() not in {"", "false", "no", "0"}:
+        raise ValueError("nothing: the distributed lock is not part of this version")
+    return ""
+
+
+# ---------------------------------------------------------------- the keys
+
+
+class Key(NamedTuple):
+    """One key of config.ini. `default` is text as it would be written; None: the file must give it.
+
+    `parameter` is the parameter of the pgsql agent which takes the value, `example` what the sample file shows where it is not the default.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    help: str
+    parameter: str = ""
+    example: str = ""
+
+    @property
+    def field(self) -> str:
+        return self.name.lower()
+
+
+class Chapter(NamedTuple):
+    """A heading of the sample file and its keys."""
+
+    title: str
+    keys: tuple[Key, ...]
+
+
+CHAPTERS = (
+    Chapter("What is installed where", (
+        Key("pcs_template", _template, "muti.pcs.j2", "the file in templates/ from which config.pcs is made"),
+        Key("pha4pgsql_dir", _absolute, "/opt/pha4pgsql", "where the programs are installed, on every node"),
+        Key("OCF_ROOT", _absolute, "/usr/lib/ocf", "the agents are linked into OCF_ROOT/resource.d/pha4pgsql"),
+    )),
+    Chapter("The cluster", (
+        Key("writer_vip", _address, None, "the address that clients write to; it is where the primary is", "master_ip", "192.168.0.236"),
+        Key("reader_vip", _address, None, "the address that clients read from; it is where a standby is", example="192.168.0.237"),
+        Key("vip_nic", _word, "", "network interface of both addresses; empty: the one that has an address of the same network", example="ens37"),
+        Key("vip_cidr_netmask", _prefix, "24", "prefix length of both addresses"),
+        Key("reader_vip_on_primary", _boolean, "false",
+            "true: when no standby is left, the reader address moves to the primary; false: it stops, as there is no standby to read from"),
+        Key("RESOURCE_LIST", _resources, "msPostgresql vip-master vip-slave",
+            "names of the promotable set, the writer address and the reader address in the cluster"),
+        Key("pgsql_resource", _identifier, "pgsql", "name of the PostgreSQL resource inside the set; node attributes begin with it"),
+        Key("pgwatch_resource", _identifier, "pgwatch", "name of the watcher that votes for a node whose PostgreSQL is down"),
+        Key("no_quorum_policy", _quorum_policy, "stop", "what a part of the cluster without quorum does"),
+        Key("stonith_enabled", _fencing, "auto",
+            "fencing: true, false, or auto: true when the cluster has a fencing device at cls_setup, otherwise false and a warning"),
+        Key("resource_stickiness", _score, "1", "default of all resources: how much they prefer to stay where they are"),
+        Key("migration_threshold", _count, "10", "default of all resources: failures on a node after which they leave it"),
+        Key("cluster_properties", _settings, "", "further cluster properties, name=value with blanks between them", example="load-threshold=200%"),
+    )),
+    Chapter("PostgreSQL", (
+        Key("pgsql_bindir", _absolute, "", "directory of pg_ctl, psql, postgres, pg_rewind ...; empty: that of pgsql_pgctl", "bindir",
+            "/usr/lib/postgresql/15/bin"),
+        Key("pgsql_pgctl", _absolute, "", "path of pg_ctl; empty: the one in pgsql_bindir", "pgctl", "/usr/pgsql/bin/pg_ctl"),
+        Key("pgsql_psql", _absolute, "", "path of psql, for the commands; empty: the one in pgsql_bindir", example="/usr/pgsql/bin/psql"),
+        Key("pgsql_pgdata", _absolute, None, "data directory", "pgdata", "/pgsql/data"),
+        Key("pgsql_datadir", _absolute, "", "data_directory, where it is not pgsql_pgdata", "datadir", "/var/lib/postgresql/15/main"),
+        Key("pgsql_config", _absolute, "", "postgresql.conf, where it is not in pgsql_pgdata", "config", "/etc/postgresql/15/main/postgresql.conf"),
+        Key("pgsql_pgdba", _word, "postgres", "operating system user who owns the instance", "pgdba"),
+        Key("pgsql_pgport", _port, "5432", "port", "pgport"),
+        Key("pgsql_pghost", _word, "", "address or socket directory that the agent connects to; empty: the default socket", "pghost", "127.0.0.1"),
+        Key("pgsql_pgdb", _text, "", "database that the agent connects to; empty: template1", "pgdb", "postgres"),
+        Key("pgsql_socketdir", _absolute, "", "directory of the unix sockets", "socketdir", "/var/run/postgresql"),
+        Key("pgsql_pglibs", _absolute, "", "directory added to the library path", "pglibs", "/usr/pgsql/lib"),
+        Key("pgsql_tmpdir", _absolute, "/var/lib/pgsql/tmp", "the agent's own directory: state file, settings it writes, passfile", "tmpdir"),
+        Key("pgsql_logfile", _absolute, "", "what pg_ctl -l writes to; empty: nothing", "logfile", "/var/log/postgresql/start.log"),
+        Key("pgsql_start_opt", _text, "", "options for the postgres program", "start_opt", "-c work_mem=64MB"),
+        Key("pgsql_ctl_opt", _text, "", "options for pg_ctl", "ctl_opt", "-s"),
+        Key("pgsql_monitor_user", _word, "", "database role of the checks; its password stands in .pgpass of pgsql_pgdba; empty: pgsql_pgdba",
+            "monitor_user", "monitor"),
+        Key("pgsql_monitor_sql", _text, "", "statement that must succeed on the primary", "monitor_sql", "select now();"),
+        Key("pgsql_check_wal_receiver", _boolean, "", "true: publish the node attribute pgsql-receiver-status", "check_wal_receiver", "true"),
+    )),
+    Chapter("Replication", (
+        Key("pgsql_rep_mode", _mode, "sync", "who must confirm a commit: sync (named standbys), quorum (any of them), async (nobody)", "rep_mode"),
+        Key("pgsql_sync_count", _count, "0", "how many standbys must confirm a commit; 0: half of the nodes, rounded down", "sync_count"),
+        Key("pgsql_sync_strict", _boolean, "false",
+            "true: commits wait when too few standbys are there; false: the primary goes on alone after the others have stored that it does",
+            "sync_strict"),
+        Key("pgsql_repuser", _word, "postgres", "replication role; pg_rewind needs it to be a superuser or to have the rights of its manual page",
+            "repuser", "replication"),
+        Key("pgsql_reppassword", _text, "", "its password (pgsql_reppassord, the old spelling, works too); it goes into the passfile only",
+            example="replication"),
+        Key("pgsql_passfile", _absolute, "", "libpq password file, written by install.sh; empty: pgpass in pgsql_tmpdir", "passfile",
+            "/var/lib/pgsql/tmp/pgpass"),
+        Key("pgsql_primary_conninfo_opt", _conninfo, "keepalives_idle=60 keepalives_interval=5 keepalives_count=5",
+            "further connection settings of the standbys", "primary_conninfo_opt"),
+        Key("pgsql_replication_slot_name", _slot_prefix, "", "first part of the names of the replication slots", "replication_slot_name", "slot"),
+        Key("pgsql_maxlag", _count, "0", "async: bytes behind the primary from which a standby is not promoted; 0: no limit", "maxlag"),
+        Key("pgsql_restore_command", _text, "", "restore_command of the standbys", "restore_command", "cp /archive/%f %p"),
+        Key("pgsql_archive_cleanup_command", _text, "", "archive_cleanup_command of the standbys", "archive_cleanup_command",
+            "pg_archivecleanup /archive %r"),
+        Key("pgsql_recovery_end_command", _text, "", "recovery_end_command of the standbys", "recovery_end_command", "/usr/local/bin/promoted"),
+        Key("pgsql_restart_on_promote", _boolean, "", "accepted, without effect: a promotion always begins a new timeline", "restart_on_promote", "false"),
+        Key("pgsql_xlog_check_count", _count, "", "accepted, without effect: elections are decided by answers, not by repeated looks",
+            "xlog_check_count", "3"),
+    )),
+    Chapter("Times and failures", (
+        Key("pgsql_stop_escalate", _count, "", "seconds of fast shutdown before immediate shutdown", "stop_escalate", "90"),
+        Key("pgsql_stop_escalate_in_slave", _count, "", "the same on a standby", "stop_escalate_in_slave", "90"),
+        Key("pgsql_crm_attr_timeout", _count, "", "seconds after which an update of a node attribute is given up", "crm_attr_timeout", "5"),
+        Key("pgsql_monitor_interval", _duration, "4s", "between two checks of a standby"),
+        Key("pgsql_monitor_interval_promoted", _duration, "3s", "between two checks of the primary; must differ from the one above"),
+        Key("pgsql_timeout", _duration, "60s", "for each action of the PostgreSQL agent"),
+        Key("pgsql_migration_threshold", _count, "3", "failures on a node after which PostgreSQL is not started there for pgsql_failure_timeout"),
+        Key("pgsql_failure_timeout", _duration, "60s", "after this time without a new failure the failures are forgotten; 0: never"),
+    )),
+    Chapter("Keys of older files, without effect today", (
+        Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
+        Key("enable_lvs", _text, "", "was: LVS on or off in one template"),
+        Key("pgsql_enable_distlock", _nothing, "", "was: distributed lock"),
+        Key("pgsql_distlock_psql_cmd", _text, "", "was: psql command for the lock service"),
+        Key("pgsql_distlock_lockname", _text, "", "was: name of the lock"),
+    )),
+)
+KEYS = {key.name: key for chapter in CHAPTERS for key in chapter.keys}
+ALIASES = {"pgsql_reppassord": "pgsql_reppassword"}
+NODE_KEY = re.compile(r"node([0-9]+)")
+NODE_HELP = "the cluster's nodes by their names in corosync.conf, counted up without a gap; further ones may stand in othernodes"
+
+
+class Config(NamedTuple):
+    """A config.ini without a fault. Field names are the keys' in lower case; `nodes` is node1..nodeN, then othernodes."""
+
+    nodes: tuple[str, ...]
+    pcs_template: str
+    pha4pgsql_dir: str
+    ocf_root: str
+    writer_vip: str
+    reader_vip: str
+    vip_nic: str
+    vip_cidr_netmask: int
+    reader_vip_on_primary: bool
+    resource_list: tuple[str, ...]
+    pgsql_resource: str
+    pgwatch_resource: str
+    no_quorum_policy: str
+    stonith_enabled: str
+    resource_stickiness: str
+    migration_threshold: int
+    cluster_properties: tuple[tuple[str, str], ...]
+    pgsql_bindir: str
+    pgsql_pgctl: str
+    pgsql_psql: str
+    pgsql_pgdata: str
+    pgsql_datadir: str
+    pgsql_config: str
+    pgsql_pgdba: str
+    pgsql_pgport: int
+    pgsql_pghost: str
+    pgsql_pgdb: str
+    pgsql_socketdir: str
+    pgsql_pglibs: str
+    pgsql_tmpdir: str
+    pgsql_logfile: str
+    pgsql_start_opt: str
+    pgsql_ctl_opt: str
+    pgsql_monitor_user: str
+    pgsql_monitor_sql: str
+    pgsql_check_wal_receiver: bool | None
+    pgsql_rep_mode: Mode
+    pgsql_sync_count: int
+    pgsql_sync_strict: bool
+    pgsql_repuser: str
+    pgsql_reppassword: str
+    pgsql_passfile: str
+    pgsql_primary_conninfo_opt: str
+    pgsql_replication_slot_name: str
+    pgsql_maxlag: int
+    pgsql_restore_command: str
+    pgsql_archive_cleanup_command: str
+    pgsql_recovery_end_command: str
+    pgsql_restart_on_promote: bool | None
+    pgsql_xlog_check_count: int | None
+    pgsql_stop_escalate: int | None
+    pgsql_stop_escalate_in_slave: int | None
+    pgsql_crm_attr_timeout: int | None
+    pgsql_monitor_interval: str
+    pgsql_monitor_interval_promoted: str
+    pgsql_timeout: str
+    pgsql_migration_threshold: int
+    pgsql_failure_timeout: str
+
+    @property
+    def resource_set(self) -> str:
+        """The promotable clone."""
+        return self.resource_list[0]
+
+    @property
+    def writer(self) -> str:
+        return self.resource_list[1]
+
+    @property
+    def reader(self) -> str:
+        return self.resource_list[2]
+
+    @property
+    def repl_info(self) -> str:
+        """The cluster property that names the primary."""
+        return f"{self.pgsql_resource}_REPL_INFO"
+
+    @property
+    def property_set(self) -> str:
+        """The id of the property set that holds `repl_info`."""
+        return f"{self.pgsql_resource}_replication"
+
+    @property
+    def best_status(self) -> str:
+        """What `<resource>-status` says of the standbys that readers should prefer."""
+        return {Mode.SYNC: "HS:sync", Mode.QUORUM: "HS:quorum"}.get(self.pgsql_rep_mode, "HS:async")
+
+    @property
+    def agent_parameters(self) -> dict[str, str]:
+        """What the pgsql agent is given in the cluster's configuration: never a secret, never an empty value."""
+        values = {key.parameter: _wire(getattr(self, key.field)) for key in KEYS.values() if key.parameter}
+        values["node_list"] = " ".join(self.nodes)
+        if self.pgsql_bindir == os.path.dirname(self.pgsql_pgctl):
+            del values["bindir"]
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def watch_parameters(self) -> dict[str, str]:
+        """What the pgwatch agent is given: the same, as far as it knows the parameter, and whom it speaks for."""
+        known = {parameter.name for parameter in PGWATCH.parameters}
+        return {"resource": self.pgsql_resource} | {name: value for name, value in self.agent_parameters.items() if name in known}
+
+
+def _wire(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mode):
+        return value.value
+    return "" if value is None else str(value)
+
+
+# ---------------------------------------------------------------- reading
+
+
+class Problem(NamedTuple):
+    """What is wrong with one key."""
+
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.what}"
+
+
+_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|\\(?P<escaped>.)|(?P<plain>[^\s'"\\]+)""")
+
+
+def read_value(text: str) -> str:
+    r"""Read what stands behind `=` as a shell would: quotes, backslashes, a comment behind a blank. ValueError says what is wrong.
+
+    >>> read_value('"a b"\' c\'d  # comment')
+    'a b cd'
+    >>> read_value("a#b ")
+    'a#b'
+    """
+    value, position = "", 0
+    while position < len(text) and not text[position].isspace():
+        piece = _PIECE.match(text, position)
+        if piece is None:
+            raise ValueError("a quote that does not end on this line")
+        value += _unquoted(piece)
+        position = piece.end()
+    rest = text[position:].strip()
+    if rest and not rest.startswith("#"):
+        raise ValueError("more than one word; put quotes around the value")
+    return value
+
+
+def _unquoted(piece: re.Match[str]) -> str:
+    """Return the text that one quoted or plain piece stands for. A shell would expand `$` and backquotes outside single quotes: nothing is here."""
+    if piece["single"] is not None:
+        return piece["single"]
+    if piece["escaped"] is not None:
+        return piece["escaped"]
+    body = piece["plain"] if piece["plain"] is not None else piece["double"]
+    if re.search(r"(?<!\\)[$`]", body):
+        raise ValueError("$ and ` are not expanded here; write the value itself, or put single quotes around it")
+    return body if piece["plain"] is not None else re.sub(r'\\([$`"\\])', r"\1", body)
+
+
+def _assignments(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, key and raw value; a line that is none has an empty key."""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            match = re.fullmatch(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", stripped)
+            yield (number, match[1], match[2].strip()) if match else (number, "", stripped)
+
+
+def read_text(text: str) -> tuple[dict[str, str], list[Problem]]:
+    """Read the lines: the values by key (aliases resolved), and what is wrong with the lines themselves."""
+    values: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    problems = []
+    for number, name, raw in _assignments(text):
+        if not name:
+            problems.append(Problem(f"line {number}", f"{raw!r} is not KEY=VALUE"))
+            continue
+        key = ALIASES.get(name, name)
+        if key in seen:
+            problems.append(Problem(name, f"given twice, in lines {seen[key]} and {number}"))
+        seen[key] = number
+        try:
+            values[key] = read_value(raw)
+        except ValueError as wrong:
+            values[key] = ""
+            problems.append(Problem(name, f"line {number}: {wrong}"))
+    return values, problems
+
+
+def _unknown(values: Mapping[str, str]) -> list[Problem]:
+    known = [*KEYS, "othernodes"]
+    return [
+        Problem(name, "unknown key" + "".join(f", did you mean {near}?" for near in difflib.get_close_matches(name, [*known, "node1"], 1)))
+        for name in values
+        if name not in known and not NODE_KEY.fullmatch(name)
+    ]
+
+
+def _nodes(values: Mapping[str, str]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Collect node1..nodeN and othernodes, which must be at least two, counted without a gap, and different as names of slots."""
+    problems = []
+    numbers = sorted(int(NODE_KEY.fullmatch(name)[1]) for name in values if NODE_KEY.fullmatch(name) and values[name])  # type: ignore[index]
+    names: list[str] = []
+    for source in [*(f"node{number}" for number in numbers), "othernodes"]:
+        try:
+            names += _node_names(values.get(source, ""))
+        except ValueError as expected:
+            problems.append(Problem(source, f"{values[source]!r}, expected {expected}"))
+    if numbers != list(range(1, len(numbers) + 1)):
+        missing = min(set(range(1, max(numbers) + 1)) - set(numbers), default=0)
+        problems.append(Problem(f"node{missing}", "missing, expected the nodes counted up from node1 without a gap"))
+    elif len(names) < 2 and not problems:
+        problems.append(Problem(f"node{len(numbers) + 1}", "missing, expected at least two nodes"))
+    return tuple(names), problems + _clashes(names)
+
+
+def slot_part(node: str) -> str:
+    """Return the node's part of a slot's name: PostgreSQL allows a-z, 0-9 and _ only (manual, 26.2.6.1).
+
+    >>> slot_part("Node-1.example")
+    'node_1_example'
+    """
+    return re.sub(r"[^a-z0-9_]", "_", node.lower())
+
+
+def _clashes(names: list[str]) -> list[Problem]:
+    owners: dict[str, str] = {}
+    problems = []
+    for name in names:
+        other = owners.setdefault(slot_part(name), name)
+        if other is not name:
+            same = "twice" if other == name else f"and {other}: the same name where only a-z, 0-9 and _ are possible (replication slots)"
+            problems.append(Problem("nodes", f"{name} {same}"))
+    return problems
+
+
+def _parsed(values: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Parse every key of the table; what is missing or wrong becomes a problem, and its field stays away."""
+    fields: dict[str, Any] = {}
+    problems = []
+    for key in KEYS.values():
+        text = values.get(key.name, "") or key.default
+        if text is None:
+            problems.append(Problem(key.name, f"missing, expected {_expected(key)}"))
+            continue
+        try:
+            fields[key.field] = key.parse(text) if text else None if _typed(key) else ""
+        except ValueError as expected:
+            problems.append(Problem(key.name, f"{text!r}, expected {expected}"))
+    return fields, problems
+
+
+def _typed(key: Key) -> bool:
+    return key.parse in {_boolean, _count}
+
+
+def _expected(key: Key) -> str:
+    try:
+        key.parse("\0")
+    except ValueError as expected:
+        return str(expected)
+    return key.help
+
+
+def _password_is_missing(fields: Mapping[str, Any]) -> bool:
+    return not (fields["pgsql_reppassword"] or re.search(r"\b(passfile|sslcert|service)\s*=", fields.get("pgsql_primary_conninfo_opt", "")))
+
+
+def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
+    """Check what concerns more than one key."""
+    problems = []
+    if not fields.get("pgsql_bindir", "-") and not fields.get("pgsql_pgctl", "-"):
+        problems.append(Problem("pgsql_bindir", "missing, expected the directory of pg_ctl (or pgsql_pgctl, its path)"))
+    if _password_is_missing(fields):
+        problems.append(Problem(
+            "pgsql_reppassword",
+            "missing, expected the password of pgsql_repuser, or sslcert= or passfile= in pgsql_primary_conninfo_opt",
+        ))
+    if fields.get("writer_vip") and fields.get("writer_vip") == fields.get("reader_vip"):
+        problems.append(Problem("reader_vip", f"{fields['reader_vip']!r} is the writer_vip too, expected another address"))
+    problems += [
+        Problem("vip_cidr_netmask", f"'{fields['vip_cidr_netmask']}', expected at most 32 for the IPv4 address {fields[vip]}")
+        for vip in ("writer_vip", "reader_vip")
+        if "." in fields.get(vip, "") and fields.get("vip_cidr_netmask", 0) > 32
+    ]
+    if fields.get("pgsql_sync_count", 0) > max(len(nodes) // 2, 1):
+        problems.append(Problem(
+            "pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes"
+        ))
+    problems += _slot_names(fields, nodes)
+    if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
+        problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))
+    return problems
+
+
+def _slot_names(fields: Mapping[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
+    """Slots are named prefix_node_round, the round with up to ten digits."""
+    prefix = fields.get("pgsql_replication_slot_name") or slot_part(fields.get("pgsql_resource", ""))
+    room = NAMEDATALEN - 1 - len(prefix) - len("__") - 10
+    return [Problem("nodes", f"{node} is too long for the name of a replication slot, expected at most {room} characters")
+            for node in nodes if len(node) > room]  # fmt: skip
+
+
+def _completed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what follows from other keys: the programs' directory and paths, the passfile."""
+    bindir = fields["pgsql_bindir"] or os.path.dirname(fields["pgsql_pgctl"])
+    return dict(
+        fields,
+        pgsql_bindir=bindir,
+        pgsql_pgctl=fields["pgsql_pgctl"] or f"{bindir}/pg_ctl",
+        pgsql_psql=fields["pgsql_psql"] or f"{bindir}/psql",
+        pgsql_passfile=fields["pgsql_passfile"] or (f"{fields['pgsql_tmpdir']}/pgpass" if fields["pgsql_reppassword"] else ""),
+    )
+
+
+def parse(text: str, source: str = "config.ini") -> Config:
+    """Turn the text of a config.ini into a `Config`; all its problems come in one ConfigurationError."""
+    values, problems = read_text(text)
+    unreadable = {problem.key for problem in problems}
+    nodes, wrong_nodes = _nodes(values)
+    fields, wrong_values = _parsed(values)
+    later = [*_unknown(values), *wrong_nodes, *wrong_values, *_crosswise(fields, nodes)]
+    problems += [problem for problem in later if problem.key not in unreadable]
+    if problems:
+        raise failure(source, problems)
+    return Config(nodes=nodes, **{name: value for name, value in _completed(fields).items() if name in Config._fields})
+
+
+def failure(source: str, problems: list[Problem]) -> ConfigurationError:
+    """Return one error that names every problem."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return ConfigurationError(f"{source}: {count}{lines}", f"correct {source}; config.ini.sample describes every key")
+
+
+def load(path: str) -> Config:
+    """Read a config.ini file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        sample = os.path.join(os.path.dirname(path), "config.ini.sample")
+        raise ConfigurationError(f"{path}: no such file, expected the cluster's configuration", f"cp {sample} {path}, then edit it") from None
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise ConfigurationError(f"{path}: cannot be read: {wrong}", "check that it is a text file and that you are root") from None
+    return parse(text, path)
+
+
+def beside(executable: str) -> str:
+    """Return the config.ini that belongs to a command: it lies in the directory above the command's own, symbolic links followed."""
+    return os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(executable))), "config.ini")
+
+
+def passfile(config: Config) -> str:
+    r"""Return the libpq password file (manual, 34.16: `:` and `\` escaped), for any host: the primary's address changes."""
+    return f"*:{config.pgsql_pgport}:*:{_escaped(config.pgsql_repuser)}:{_escaped(config.pgsql_reppassword)}\n"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([:\\])", r"\\\1", text)

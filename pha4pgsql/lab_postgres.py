@@ -1,0 +1,100 @@
+"""The practice cluster's PostgreSQL and configuration as text: config.ini, postgresql.conf, pg_hba.conf, the first roles."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pha4pgsql.lab_words import CLIENT_ADDRESS, INSTALLED, NIC, PGDATA, READER_VIP, SUBNET, WRITER_VIP
+
+if TYPE_CHECKING:
+    from pha4pgsql.lab_words import Plan
+
+CONFIG_INI = "/root/config.ini"
+LOG = "/var/log/postgresql/postgresql.log"
+SOCKETS = "/var/run/postgresql"
+
+
+def settings(plan: Plan) -> dict[str, str]:
+    """The keys of the lab's config.ini: the seed's values, then what `--set` says."""
+    given = {
+        "pcs_template": plan.template if "." in plan.template else f"{plan.template}.pcs.j2",
+        "pha4pgsql_dir": INSTALLED,
+        "writer_vip": WRITER_VIP,
+        "reader_vip": READER_VIP,
+        **{f"node{number}": node.name for number, node in enumerate(plan.members, 1)},
+        "vip_nic": NIC,
+        "vip_cidr_netmask": "24",
+        "pgsql_bindir": plan.bindir,
+        "pgsql_pgctl": f"{plan.bindir}/pg_ctl",
+        "pgsql_psql": f"{plan.bindir}/psql",
+        "pgsql_pgdata": PGDATA,
+        "pgsql_socketdir": SOCKETS,
+        "pgsql_rep_mode": "sync",
+        "pgsql_repuser": "replication",
+        "pgsql_reppassword": "replication",
+        "pgsql_logfile": "/var/log/postgresql/start.log",
+    }
+    return {**given, **dict(plan.settings)}
+
+
+def config_ini(plan: Plan) -> str:
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings(plan).items())
+
+
+def postgresql_conf(plan: Plan) -> str:
+    """What is added to initdb's file: the prerequisites of the seed's walkthrough in today's names, and short times (a practice cluster)."""
+    folder, _, name = LOG.rpartition("/")
+    values = {
+        "listen_addresses": "*",
+        "port": settings(plan).get("pgsql_pgport", "5432"),
+        "unix_socket_directories": f"{SOCKETS}, /tmp",
+        "password_encryption": "scram-sha-256",
+        "shared_buffers": "64MB",
+        "wal_level": "replica",
+        "wal_log_hints": "on",
+        "hot_standby": "on",
+        "hot_standby_feedback": "on",
+        "fsync": "on",
+        "max_wal_senders": "10",
+        "max_replication_slots": "10",
+        "wal_keep_size": "512MB",
+        "max_slot_wal_keep_size": "1GB",
+        "max_standby_streaming_delay": "-1",
+        "max_standby_archive_delay": "-1",
+        "restart_after_crash": "off",
+        "wal_sender_timeout": "5000",
+        "wal_receiver_status_interval": "2",
+        "wal_retrieve_retry_interval": "100ms",
+        "logging_collector": "on",
+        "log_directory": folder,
+        "log_filename": name,
+        "log_rotation_age": "0",
+        "log_rotation_size": "0",
+        "log_line_prefix": "%m [%p] %q%a ",
+        "log_replication_commands": "on",
+    }
+    return "\n# practice cluster\n" + "".join(f"{key} = '{value}'\n" for key, value in values.items())
+
+
+def pg_hba_conf() -> str:
+    """People on a node and on the client need no password; between the nodes it takes one."""
+    rows = (
+        ("local", "all", "all", "", "trust"),
+        ("local", "replication", "all", "", "trust"),
+        ("host", "all", "all", "127.0.0.1/32", "trust"),
+        ("host", "all", "all", "::1/128", "trust"),
+        ("host", "all", "all", f"{CLIENT_ADDRESS}/32", "trust"),
+        ("host", "all", "all", SUBNET, "scram-sha-256"),
+        ("host", "replication", "all", SUBNET, "scram-sha-256"),
+    )
+    return "".join(f"{row[0]:<6}{row[1]:<13}{row[2]:<5}{row[3]:<19}{row[4]}\n" for row in rows)
+
+
+def first_statements(plan: Plan) -> str:
+    """For `postgres --single`: one statement a line. The role is a superuser so that pg_rewind works, as in the walkthrough."""
+    given = settings(plan)
+    name = given["pgsql_repuser"].replace('"', '""')
+    password = given["pgsql_reppassword"].replace("'", "''")
+    verb = "ALTER" if name == "postgres" else "CREATE"
+    return f"SET password_encryption = 'scram-sha-256';\n{verb} ROLE \"{name}\" LOGIN REPLICATION SUPERUSER PASSWORD '{password}';\n"

@@ -1,0 +1,158 @@
+"""What a practice cluster is: its nodes, addresses and options as frozen values, and the files that follow from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+from pha4pgsql.words import ConfigurationError
+
+ROOM = "/run/pha4pgsql-lab"
+"""Every lab has a directory of its name here; inside the nodes it is the directory of the power switch's socket."""
+
+SWITCH = "switch.sock"
+SUBNET = "192.168.0.0/24"
+CLIENT = "client"
+CLIENT_ADDRESS = "192.168.0.240"
+WRITER_VIP = "192.168.0.236"
+READER_VIP = "192.168.0.237"
+NIC = "eth0"
+INSTALLED = "/opt/pha4pgsql"
+PGDATA = "/pgsql/data"
+TWO = 2
+MOST_NODES = 5
+"""The seed's addresses: 231 to 235 for nodes, 236 and 237 for the virtual addresses."""
+
+COROSYNC_DEFAULTS = {"token": "1000", "token_coefficient": "0", "consensus": "1200"}
+
+
+class Node(NamedTuple):
+    """A machine of the lab. `member` tells the cluster's nodes from the client."""
+
+    name: str
+    address: str
+    member: bool
+
+
+class File(NamedTuple):
+    """A file that a node has from its first boot on."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+
+
+class Plan(NamedTuple):
+    """All that has to be known to run a lab; kept in its directory as `plan.json`."""
+
+    name: str
+    size: int = 3
+    bindir: str = "/usr/lib/postgresql/15/bin"
+    corosync: tuple[tuple[str, str], ...] = ()
+    fencing: bool = True
+    template: str = "muti"
+    settings: tuple[tuple[str, str], ...] = ()
+    disk: str = ""
+
+    @property
+    def room(self) -> str:
+        return f"{ROOM}/{self.name}"
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        members = tuple(Node(f"node{number}", f"192.168.0.{230 + number}", member=True) for number in range(1, self.size + 1))
+        return (*members, Node(CLIENT, CLIENT_ADDRESS, member=False))
+
+    @property
+    def members(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if node.member)
+
+    def node(self, name: str) -> Node:
+        """The node of that name; a name that does not exist is the caller's mistake."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        names = " ".join(node.name for node in self.nodes)
+        raise ConfigurationError(f"no node {name} in lab {self.name}, expected one of: {names}", f"cls_lab list --name {self.name}")
+
+
+def checked(plan: Plan) -> Plan:
+    """The plan itself, when a lab can be built from it."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,30}", plan.name):
+        raise ConfigurationError(
+            f"--name is {plan.name!r}, expected at most 31 lower-case letters, digits, - or _, beginning with a letter or digit"
+        )
+    if not 1 <= plan.size <= MOST_NODES:
+        raise ConfigurationError(f"--nodes is {plan.size}, expected 1 to {MOST_NODES}")
+    return plan
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """`KEY=VALUE` of a command line.
+
+    >>> pair("token=500", "--corosync")
+    ('token', '500')
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+        raise ConfigurationError(f"{option} is {text!r}, expected KEY=VALUE")
+    return key, value
+
+
+def to_json(plan: Plan) -> str:
+    return json.dumps(plan._asdict(), indent=1) + "\n"
+
+
+def from_json(text: str) -> Plan:
+    """What `to_json` wrote."""
+    raw = json.loads(text)
+    pairs = {key: tuple((str(name), str(value)) for name, value in raw[key]) for key in ("corosync", "settings")}
+    return Plan(**{**raw, **pairs})
+
+
+def first_files(plan: Plan, node: Node) -> tuple[File, ...]:
+    """What the node finds on its disk when it is switched on for the first time."""
+    common = (
+        File("/etc/hosts", _hosts(plan)),
+        File("/etc/hostname", f"{node.name}\n"),
+        File("/etc/machine-id", f"{node.address.rpartition('.')[2]:0>32}\n"),
+    )
+    if not node.member:
+        return common
+    cib = File("/var/lib/pacemaker/cib/cib.xml", _first_cib(), 0o600, "hacluster", "haclient")
+    return (*common, File("/etc/corosync/corosync.conf", corosync_conf(plan)), cib)
+
+
+def _hosts(plan: Plan) -> str:
+    lines = ["127.0.0.1 localhost", *(f"{node.address} {node.name}" for node in plan.nodes)]
+    return "\n".join([*lines, f"{WRITER_VIP} writer-vip", f"{READER_VIP} reader-vip", ""])
+
+
+def corosync_conf(plan: Plan) -> str:
+    """`token`, `token_coefficient` and `consensus` always stand in it: what a lab waits for must not depend on a default."""
+    totem = {"version": "2", "cluster_name": "pgcluster", "transport": "knet", "crypto_cipher": "none", "crypto_hash": "none"}
+    totem.update(COROSYNC_DEFAULTS)
+    totem.update(plan.corosync)
+    quorum = {"provider": "corosync_votequorum", **({"two_node": "1"} if plan.size == TWO else {})}
+    nodes = [_block("node", {"name": n.name, "nodeid": str(i), "ring0_addr": n.address}, "    ") for i, n in enumerate(plan.members, 1)]
+    logging = {"to_logfile": "yes", "logfile": "/var/log/corosync/corosync.log", "to_syslog": "no", "timestamp": "hires"}
+    return "".join([_block("totem", totem), "nodelist {\n", *nodes, "}\n", _block("quorum", quorum), _block("logging", logging)])
+
+
+def _block(name: str, values: dict[str, str], indent: str = "") -> str:
+    """Corosync wants a line end after each opening brace."""
+    lines = "".join(f"{indent}    {key}: {value}\n" for key, value in values.items())
+    return f"{indent}{name} {{\n{lines}{indent}}}\n"
+
+
+def _first_cib() -> str:
+    """An empty configuration, except that nodes which boot look for each other for one second instead of twenty (`dc-deadtime`)."""
+    return (
+        '<cib crm_feature_set="3.5.0" validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0"><configuration>'
+        '<crm_config><cluster_property_set id="cib-bootstrap-options">'
+        '<nvpair id="cib-bootstrap-options-dc-deadtime" name="dc-deadtime" value="1s"/>'
+        "</cluster_property_set></crm_config><nodes/><resources/><constraints/></configuration><status/></cib>\n"
+    )

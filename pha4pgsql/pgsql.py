@@ -1,0 +1,659 @@
+"""What the pgsql agent decides: start, follow, answer, promote, reign, demote, stop. Pure.
+
+Every procedure looks at a `Scene`, yields the actions to perform *in order*, and gets a fresh scene. One look and its
+actions are one critical section of the node (the driver holds the node's lock over both); between two looks anything
+may happen, a crash too. So every step leaves a state that is safe for ever: rights are given away before others take them.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING, Generator
+
+from pha4pgsql.vote import (
+    Diverged, Elected, Lost, Waiting, await_timeline, cut, divergence, elect, newest_statement, outvoted, promise, resolve, store, stored_by, term_at,
+)
+from pha4pgsql.words import (
+    NEVER, Action, Answer, Attributes, Ballot, Follow, Follower, Launch, Lsn, MakeSlots, Mode, Name, Outcome, Procedure,
+    Promote, Properties, Prove, Publish, Rules, Run, Scene, Shutdown, State, Statement, Store, Upstream, Vote,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOBODY = '"pha4pgsql-nobody"'
+"""A synchronous_standby_names that nobody can meet: commits wait, whoever is connected."""
+
+GRACE = 1.0
+"""Seconds for which standbys may be missing before a primary says that it goes on alone."""
+FOLLOWERS_GRACE = 5.0
+"""Seconds a promotion waits for followers that answered and can follow, before it thinks of going on alone."""
+PATIENCE = 5.0
+"""Seconds one monitor spends on going alone or on coming back; the next one goes on."""
+ANSWER_PATIENCE = 4.0
+"""Seconds a candidate waits for answers that are missing."""
+MARGIN = 5.0
+"""Seconds before the end of an operation at which it has to say how far it came."""
+
+Look = Generator["Sequence[Action]", Scene, Scene]
+
+
+# -- words of one node -------------------------------------------------------------------------------------------
+
+
+def sanitised(name: str) -> str:
+    """A node's name in the alphabet of replication slots (PostgreSQL manual, 26.2.6: lower-case letters, digits, underscore)."""
+    return "".join(character if character.isalnum() and character.isascii() else "_" for character in name.lower())
+
+
+def slot_name(prefix: str, term: Ballot, node: str, *, early: bool = False) -> str:
+    """The slot which the primary of `term` keeps for `node`: no receiver can use it under another term.
+
+    An early one is for a node that follows the candidate before it knows its terms; the candidate makes it only for
+    those whose terms are its own. Names that would not fit into 63 bytes have the candidate's name as a checksum.
+
+    >>> slot_name("pgsql", Ballot(7, "node1"), "db-2.example")
+    'pgsql_7_node1_db_2_example'
+    >>> slot_name("pgsql", Ballot(7, "n" * 40), "db-2.example", early=True)
+    'pgsql_7_f78b6365_db_2_example_early'
+    """
+    tail = f"{sanitised(node)}_early" if early else sanitised(node)
+    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{tail}"
+    return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{tail}"
+
+
+def slot_names(prefix: str, term: Ballot, node: str) -> tuple[str, str]:
+    """Both slots of a node: whoever uses one of them follows the primary of `term`."""
+    return slot_name(prefix, term, node), slot_name(prefix, term, node, early=True)
+
+
+def quorum_names(rules: Rules, me: str) -> str:
+    """`ANY k` of all other members: safe for whoever is promoted with it, and what every standby runs with."""
+    others = ", ".join(f'"{node}"' for node in rules.members if node != me)
+    return f"ANY {rules.sync_count} ({others})" if synchronous(rules) and others else ""
+
+
+def synchronous(rules: Rules) -> bool:
+    """Whether commits wait for other members in this mode."""
+    return rules.mode in (Mode.SYNC, Mode.QUORUM) and rules.sync_count > 0
+
+
+def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
+    """What this node shows the others: its state file, the end of its WAL while nothing moves it, its last answer."""
+    state, instance = scene.state, scene.instance
+    acting = instance.run is Run.PRIMARY and state.pending == NEVER
+    frozen = not instance.streaming and instance.run is not Run.PRIMARY
+    return Vote(
+        state.promised, state.eras, state.reign if acting else NEVER, state.said, answer or scene.vote(scene.me).answer,
+        (instance.lsn or Lsn(0)) if frozen else Lsn(0), instance.system_identifier, scene.rules.members,
+    )
+
+
+def show(scene: Scene) -> list[Action]:
+    """Publish the vote if it changed."""
+    vote = my_vote(scene)
+    return [Publish(vote)] if vote != scene.vote(scene.me) else []
+
+
+def _tell(scene: Scene) -> Look:
+    """Publish the vote if it changed."""
+    steps = show(scene)
+    return (yield steps) if steps else scene
+
+
+def attributes(scene: Scene, transient: dict[tuple[str, str], str | None], permanent: dict[tuple[str, str], str | None] | None = None) -> list[Action]:
+    """Set node attributes, named without the resource's name, where they differ from what is published."""
+    full = {(node, attribute_name(scene.rules, name)): value for (node, name), value in transient.items()}
+    lasting = {(node, attribute_name(scene.rules, name)): value for (node, name), value in (permanent or {}).items()}
+    seen = dict(scene.attributes)
+    new = tuple(sorted((key, value) for key, value in full.items() if seen.get(key) != value))
+    old = tuple(sorted((key, value) for key, value in lasting.items() if seen.get(key) != value))
+    return [Attributes(new, old)] if new or old else []
+
+
+def _set(scene: Scene, transient: dict[tuple[str, str], str | None]) -> Look:
+    """Publish transient node attributes that differ from what is seen."""
+    steps = attributes(scene, transient)
+    return (yield steps) if steps else scene
+
+
+def attribute_name(rules: Rules, name: str) -> str:
+    """`status` -> `pgsql-status`, `score` -> `master-pgsql`: the names on the wire."""
+    return f"master-{rules.resource}" if name == "score" else f"{rules.resource}-{name}"
+
+
+def reigning(scene: Scene) -> str:
+    """The other member that shows the highest term as primary, or empty."""
+    terms = [(scene.vote(node).reign, node) for node in scene.others if scene.vote(node).reign != NEVER]
+    return max(terms)[1] if terms else ""
+
+
+# -- answering ---------------------------------------------------------------------------------------------------
+
+
+def answer(scene: Scene, ballot: Ballot) -> Procedure:
+    """Promise a ballot and say how far the local WAL reaches; from then on nobody but the candidate moves it.
+
+    The old receiver is gone before the promise, the promise is on disk before the position is read, and both before
+    the answer is published. A member whose PostgreSQL is down answers from its disk.
+    """
+    refusal = promise(_deposed(scene), ballot)
+    if isinstance(refusal, str):
+        yield from _tell(scene)
+        return Outcome(False, refusal)
+    if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):
+        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}: only a standby, or one that is down, answers")
+    if scene.instance.upstream is not None or scene.instance.receiving:
+        scene = yield [Follow(None)]
+    while scene.instance.receiving and scene.left > MARGIN:
+        scene = yield []
+    promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)
+    if isinstance(promised, str) or scene.instance.receiving or scene.instance.run is Run.PRIMARY:
+        return Outcome(False, promised if isinstance(promised, str) else f"the WAL receiver did not end, ballot {ballot} is not answered")
+    scene = yield [Store(promised)]
+    while scene.instance.lsn is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
+        scene = yield []
+    if scene.instance.lsn is None or scene.state.promised != ballot or scene.instance.upstream is not None:
+        return Outcome(False, "the end of the local WAL could not be found out")
+    said = Answer(ballot, term_at(scene.state.eras, scene.instance.lsn), scene.instance.lsn, scene.instance.timeline, scene.instance.system_identifier)
+    steps: list[Action] = [Publish(my_vote(scene, answer=said))]
+    if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):
+        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me, early=True))
+        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]
+    yield steps
+    return Outcome(True, f"answered {ballot}: {said.lsn} of term {said.term}")
+
+
+def timelines(scene: Scene) -> tuple[int, ...]:
+    """The timelines of which the local WAL holds something."""
+    return (scene.instance.timeline, *(timeline for timeline, _, _ in scene.instance.histories))
+
+
+def strays(scene: Scene) -> bool:
+    """Whether the local WAL holds remains of a timeline beyond the one it is on: a new one could not be told from them."""
+    known = max([scene.instance.timeline, *(era.timeline for era in scene.state.eras)])
+    return max(timelines(scene)) > known
+
+
+def _deposed(scene: Scene) -> State:
+    """The state as far as the reign counts: a primary whose PostgreSQL is down reigns no more."""
+    return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state
+
+
+def watch(scene: Scene) -> Procedure:
+    """The voice of a node, whatever PostgreSQL does there: store statements; while PostgreSQL is down, answer ballots from disk."""
+    stored = store(_deposed(scene), newest_statement(vote for _, vote in scene.votes))
+    if stored is not None:
+        scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
+    if scene.instance.run is Run.DOWN:
+        asked = max((vote.answer.ballot for node, vote in scene.votes if vote.answer and vote.answer.ballot.node == node), default=NEVER)
+        if asked > scene.state.promised and asked.node in scene.others:
+            return (yield from answer(scene, asked))
+    yield from _tell(scene)
+    return Outcome(True)
+
+
+# -- standby -----------------------------------------------------------------------------------------------------
+
+
+def follow(scene: Scene) -> Procedure:
+    """The standby's monitor: follow the primary if the local WAL is a beginning of its, or see whether to stand for election."""
+    scene = yield from _settle(scene)
+    if scene.instance.run is not Run.STANDBY:
+        return Outcome(True)
+    if scene.state.reign != NEVER:
+        return Outcome(False, f"a promotion under {scene.state.reign} was begun and not finished; this node has to be demoted")
+    primary = reigning(scene)
+    if not primary:
+        return (yield from stand(scene))
+    term = scene.vote(primary).reign
+    theirs = [Upstream(primary, slot) for slot in slot_names(scene.rules.slot_prefix, term, scene.me)]
+    if scene.instance.upstream is not None and scene.instance.upstream not in theirs and term >= scene.state.promised:
+        scene = yield [Follow(None)]  # else WAL of the old term could arrive after the check
+        while scene.instance.receiving and scene.left > MARGIN:
+            scene = yield []
+        scene = yield []  # the end of WAL, read after the receiver was seen gone
+        if scene.instance.receiving or scene.instance.run is not Run.STANDBY:
+            return Outcome(True, "the old WAL receiver has not ended yet")
+    adopted = adopt(scene)
+    if isinstance(adopted, Outcome):
+        yield from _tell(scene)
+        return adopted
+    state, upstream = adopted
+    steps: list[Action] = [Store(state)] if state != scene.state else []
+    steps += [Follow(upstream)] if scene.instance.upstream not in theirs else []
+    if steps:
+        scene = yield steps
+    yield from _tell(scene)
+    return Outcome(True)
+
+
+def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
+    """The state and the upstream with which this node follows the visible primary, or the outcome that says why it does not."""
+    primary = reigning(scene)
+    if not primary:
+        return Outcome(True, "no primary is visible")
+    vote, state, instance = scene.vote(primary), resolve(scene.state, scene.instance.histories), scene.instance
+    if vote.reign < state.promised:
+        return Outcome(True, f"{primary} reigns by term {vote.reign}, {state.promised} is promised: not followed")
+    if vote.system_identifier != instance.system_identifier:
+        return Outcome(False, f"the database here (system identifier {instance.system_identifier}) is no copy of the one on {primary} ({vote.system_identifier})")
+    if instance.lsn is None:
+        return Outcome(True, "the end of the local WAL could not be found out yet")
+    fork = divergence(state.eras, instance.lsn, vote.eras)
+    if fork is not None:
+        return Outcome(False, forked(scene, fork))
+    new = state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0)
+    return new, Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
+
+
+def forked(scene: Scene, fork: Diverged) -> str:
+    """The seed's words for a database that left the primary's history."""
+    instance = scene.instance
+    where = ("latest checkpoint location", instance.checkpoint) if instance.checkpoint > fork.at else ("end of WAL location", instance.lsn or Lsn(0))
+    return (
+        f"The master's timeline forked off current database system timeline {instance.timeline} before {where[0]} {where[1].hex16} "
+        f"(at {fork.at.hex16}), REPL_INFO:{scene.repl_info}"
+    )
+
+
+def stand(scene: Scene) -> Procedure:
+    """No primary is visible: show the local position, and ask for a promotion if nobody visible is further."""
+    if scene.instance.streaming:
+        yield from _tell(scene)
+        return Outcome(True, "no primary is visible, but WAL arrives")
+    scene = yield from _tell(scene)
+    score = standing(scene)
+    yield from _set(scene, {(scene.me, "status"): "HS:alone", **({(scene.me, "score"): score} if score else {})})
+    return Outcome(True)
+
+
+def standing(scene: Scene) -> str | None:
+    """The promotion score of a standby that sees no primary; None: too little is visible to change it."""
+    rules = scene.rules
+    visible = {node: vote for node, vote in scene.votes if node in rules.members and vote.lsn}
+    if scene.me not in visible:
+        return None
+    terms = {node: term_at(vote.eras, vote.lsn) for node, vote in visible.items()}
+    first = all(term == NEVER for term in terms.values())
+    if first and scene.override:
+        return "1000" if scene.override == scene.me else "-INFINITY"
+    need = len(rules.members) if first and rules.mode is not Mode.ASYNC else rules.answers_needed
+    newest = newest_statement(visible.values())
+    if len(visible) < need or (newest.owner and newest.owner not in visible):
+        return None
+    order = {node: (terms[node], visible[node].lsn, node != scene.dc, -rules.members.index(node)) for node in visible}
+    if max(order, key=order.__getitem__) == scene.me:
+        return "100"
+    return "10" if order[scene.me][:2] == max(order.values())[:2] else "-INFINITY"
+
+
+def _settle(scene: Scene) -> Look:
+    """Give a timeline that appeared its term, in the state file."""
+    state = resolve(scene.state, scene.instance.histories)
+    if state != scene.state:
+        scene = yield [Store(state)]
+    return scene
+
+
+# -- promotion ---------------------------------------------------------------------------------------------------
+
+
+def promote(scene: Scene) -> Procedure:
+    """Become primary: by the answers of N-k members to one ballot, and only if nobody who answered is further.
+
+    Ends well when the first record of the new term is confirmed by k others, or alone is in force, or nobody is
+    left to ask; never when a higher promise is visible.
+    """
+    if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
+        return (yield from _confirm(scene, expected=scene.rules.sync_count))
+    if scene.instance.run is not Run.STANDBY:
+        return Outcome(False, f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
+    ballot = Ballot(scene.round, scene.me)
+    promised = scene.state.promised
+    if promised.node == scene.me and promised.round >= scene.round and promised not in (era.term for era in scene.state.eras):
+        ballot = promised
+    given = scene.vote(scene.me).answer
+    if given is None or given.ballot != ballot:
+        outcome = yield from answer(scene, ballot)
+        if not outcome.ok:
+            yield [_next_round(scene)]
+            return outcome
+        scene = yield []
+    verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    while isinstance(verdict, Waiting) and scene.elapsed < ANSWER_PATIENCE and scene.left > MARGIN:
+        scene = yield []
+        verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    if isinstance(verdict, Elected) and scene.state.promised != ballot:
+        verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
+    if not isinstance(verdict, Elected):
+        to = verdict.to if isinstance(verdict, Lost) else ""
+        scores = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
+        yield [*attributes(scene, scores), _next_round(scene)]
+        return Outcome(False, verdict.reason)
+    followers = can_follow(scene, verdict)
+    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
+    state = await_timeline(scene.state, ballot, scene.instance.lsn or Lsn(0), timelines(scene))._replace(reign=ballot, said=said)
+    scene = yield [
+        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Follow(None), Promote(),
+    ]
+    while scene.instance.run is not Run.PRIMARY:
+        if scene.left < MARGIN or scene.instance.run is Run.DOWN:
+            return Outcome(False, f"PostgreSQL did not become primary (it is {scene.instance.run.value})")
+        scene = yield []
+    return (yield from _confirm(scene, expected=len(followers)))
+
+
+def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
+    """The members that answered with a WAL of the same terms, not beyond ours: only they get a slot before the promotion.
+
+    They follow before they know our terms, so these must be theirs; whoever is behind by a term joins later.
+    """
+    mine = scene.instance.lsn or Lsn(0)
+    eras = cut(scene.state.eras, mine)
+    return tuple(
+        node for node, given in elected.answers
+        if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras
+    )
+
+
+def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
+    """The synchronous_standby_names with which a standby is promoted: its final set, written before the promotion."""
+    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(followers) >= scene.rules.sync_count:
+        return _named(sorted(followers, key=lambda node: _preference(scene, node))[: scene.rules.sync_count])
+    return quorum_names(scene.rules, scene.me)
+
+
+def _confirm(scene: Scene, *, expected: int) -> Procedure:
+    """Show the new term, let the others in, and wait until its first record is safe."""
+    while scene.state.pending != NEVER and resolve(scene.state, scene.instance.histories).pending != NEVER and scene.left > MARGIN:
+        scene = yield []
+    scene = yield from _settle(scene)
+    term = scene.state.reign
+    scene = yield [MakeSlots(_missing_slots(scene)), *show(scene)]
+    first = scene.instance.lsn or Lsn(0)
+    grace = FOLLOWERS_GRACE if expected >= scene.rules.sync_count else 0.0
+    began = scene.elapsed
+    note = ""
+    while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.sync_count:
+        higher = outvoted(term, dict(scene.votes), scene.rules.members)
+        if higher or scene.instance.run is not Run.PRIMARY:
+            return Outcome(False, f"term {term} is outvoted: {higher} is promised" if higher else "PostgreSQL ended")
+        if scene.instance.names == "" and scene.instance.names_shown == "":
+            note = "goes on alone"
+            break
+        if scene.left < MARGIN:
+            note = f"promoted, but commits wait: {scene.rules.sync_count} other members have to confirm them and do not"
+            break
+        if scene.elapsed - began < grace:
+            scene = yield []
+        else:
+            scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
+            scene = yield []
+    yield from _set(scene, {
+        (scene.me, "status"): "PRI", (scene.me, "score"): "1000", (scene.me, "master-baseline"): first.hex16, (scene.me, "xlog-loc"): None,
+    })
+    return Outcome(True, note)
+
+
+def _confirmed(scene: Scene, position: Lsn) -> int:
+    """How many members have flushed WAL up to `position`, by connections that are bound to this term."""
+    return sum(1 for follower in followers_of(scene) if follower.flush is not None and follower.flush >= position)
+
+
+def followers_of(scene: Scene) -> list[Follower]:
+    """The members that stream from this primary through the slot of its present term."""
+    term, prefix = scene.state.reign, scene.rules.slot_prefix
+    return [
+        follower for follower in scene.instance.followers
+        if follower.name in scene.others and follower.state == "streaming" and follower.slot in slot_names(prefix, term, follower.name)
+    ]
+
+
+def _slots(scene: Scene, term: Ballot, nodes: Sequence[str], *, early: bool = False) -> tuple[str, ...]:
+    return tuple(slot_name(scene.rules.slot_prefix, term, node, early=early) for node in nodes)
+
+
+def _missing_slots(scene: Scene) -> tuple[str, ...]:
+    return tuple(slot for slot in _slots(scene, scene.state.reign, scene.others) if slot not in scene.instance.slots)
+
+
+def _next_round(scene: Scene) -> Properties:
+    """Raise the round above everything visible, so that the next attempt is not refused."""
+    highest = max([scene.round, scene.state.promised.round, *(vote.promised.round for _, vote in scene.votes)])
+    return Properties(((f"{scene.rules.resource}_round", str(highest + 1)),))
+
+
+# -- primary -----------------------------------------------------------------------------------------------------
+
+
+def reign(scene: Scene) -> Procedure:
+    """The primary's monitor: demote on a higher promise, keep the right number of confirmations, tell people the state."""
+    term = scene.state.reign
+    if term == NEVER:
+        return Outcome(False, "PostgreSQL became primary without an election (promoted by hand?)")
+    higher = outvoted(term, dict(scene.votes), scene.rules.members)
+    if higher:
+        yield [_next_round(scene)]
+        return Outcome(False, f"term {term} is outvoted: {higher} is promised")
+    scene = yield from _settle(scene)
+    steps = show(scene)
+    missing = _missing_slots(scene)
+    if steps or missing:
+        scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
+    scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
+    steps = report(scene)
+    if steps:
+        yield steps
+    return Outcome(True)
+
+
+def _steer(scene: Scene, *, until: float) -> Look:
+    """Bring synchronous_standby_names to what it has to be, by way of alone and back; see docs/safety.md, rules 1, 5 and 7."""
+    missed = scene.elapsed
+    renamed = False
+    while scene.instance.run is Run.PRIMARY and scene.elapsed <= until:
+        rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
+        enough = len(followers_of(scene)) >= rules.sync_count
+        alone = said.owner == me and said.term == scene.state.reign
+        if not synchronous(rules):
+            return (yield [Name("")]) if names else scene
+        if names == "":
+            if not enough or not alone:
+                if not alone:
+                    scene = yield [Name(NOBODY)]
+                    continue
+                return scene
+            scene = yield [Name(NOBODY)]
+        elif names == NOBODY:
+            scene = yield [Name(choose_names(scene))] if scene.instance.proven else [Prove()]
+        elif names != choose_names(scene) or (scene.instance.names_shown not in (None, names) and not renamed):
+            renamed = True
+            scene = yield [Name(choose_names(scene))]
+        elif alone and enough:
+            return (yield from _rejoin(scene, until=until))
+        elif alone and not rules.strict:
+            voices = stored_by(said, dict(scene.votes), rules.members)
+            scene = yield [Name("")] if voices > rules.sync_count else []
+        elif not enough and not rules.strict:
+            if scene.elapsed - missed >= GRACE:
+                spoken = store(scene.state, _statement(scene, me))
+                if spoken is None:
+                    return scene
+                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]
+            else:
+                scene = yield []
+        else:
+            return scene
+    return scene
+
+
+def _statement(scene: Scene, owner: str) -> Statement:
+    """The next statement of this primary's term."""
+    said = scene.state.said
+    count = said.count + 1 if said.term == scene.state.reign else 1
+    return Statement(scene.state.reign, count, owner)
+
+
+def _rejoin(scene: Scene, *, until: float) -> Look:
+    """The full set is in force: say 'not alone' when k members have all that was written until now."""
+    position = scene.instance.lsn or Lsn(0)
+    while _confirmed(scene, position) < scene.rules.sync_count:
+        if scene.elapsed > until or scene.instance.run is not Run.PRIMARY:
+            return scene
+        scene = yield []
+    spoken = store(scene.state, _statement(scene, ""))
+    if spoken is not None:
+        scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]
+    return scene
+
+
+def choose_names(scene: Scene) -> str:
+    """The final synchronous_standby_names of a primary: all others in quorum mode, k streaming members in sync mode.
+
+    A member that is named and streams stays named; else one that is not the DC comes first (its loss would cost the
+    cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
+    """
+    rules = scene.rules
+    if rules.mode is Mode.QUORUM:
+        return quorum_names(rules, scene.me)
+    streaming = {follower.name for follower in followers_of(scene)}
+    if len(streaming) < rules.sync_count:
+        return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me)
+    named = named_in(scene.instance.names)
+    order = sorted(streaming, key=lambda node: (node not in named or scene.instance.names.startswith("ANY"), _preference(scene, node)))
+    return _named(order[: rules.sync_count])
+
+
+def _preference(scene: Scene, node: str) -> tuple[bool, int]:
+    return (node == scene.dc, scene.rules.members.index(node))
+
+
+def _named(nodes: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{node}"' for node in sorted(nodes))
+    return quoted if len(nodes) == 1 else f"{len(nodes)} ({quoted})"
+
+
+def named_in(names: str) -> set[str]:
+    """The quoted names of a synchronous_standby_names that we wrote.
+
+    >>> sorted(named_in('ANY 1 ("a", "b")'))
+    ['a', 'b']
+    """
+    return set(names.split('"')[1::2])
+
+
+def report(scene: Scene) -> list[Action]:
+    """The attributes and properties by which people and other agents see the set; nothing where nothing changed."""
+    me, rules = scene.me, scene.rules
+    status: dict[tuple[str, str], str | None] = {(me, "status"): "PRI", (me, "score"): "1000"}
+    if scene.attribute(me, attribute_name(rules, "master-baseline")) is None:
+        status[me, "master-baseline"] = (scene.state.eras[-1].start if scene.state.eras else Lsn(0)).hex16
+    data: dict[tuple[str, str], str | None] = {(me, "data-status"): "LATEST"}
+    for node in scene.others:
+        words = standing_of(scene, node)
+        data[node, "data-status"] = words[0]
+        if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
+            status[node, "status"], status[node, "score"] = words[1], words[2]
+    steps = attributes(scene, status, data)
+    info = repl_info(scene)
+    properties = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
+    if scene.round <= scene.state.reign.round:
+        properties += _next_round(scene).values
+    return [*steps, *([Properties(tuple(properties))] if properties else [])]
+
+
+def standing_of(scene: Scene, node: str) -> tuple[str, str, str]:
+    """A peer's data-status, status and promotion score, as the primary sees them."""
+    rows = [follower for follower in scene.instance.followers if follower.name == node]
+    if not rows:
+        return "DISCONNECT", "HS:alone", "-INFINITY"
+    row = rows[0]
+    if row.state != "streaming" or row not in followers_of(scene):
+        return f"{row.state}|{row.sync_state}".upper(), "HS:connected", "-INFINITY"
+    names = scene.instance.names
+    waits = names not in ("", NOBODY) and scene.state.said.owner != scene.me and node in named_in(names)
+    if scene.rules.mode is Mode.ASYNC:
+        return "STREAMING|ASYNC", "HS:async", "100" if not lagging(scene, row) else "-INFINITY"
+    if waits and scene.rules.mode is Mode.QUORUM:
+        return "STREAMING|QUORUM", "HS:quorum", "100"
+    return ("STREAMING|SYNC", "HS:sync", "100") if waits else ("STREAMING|ASYNC", "HS:async", "-INFINITY")
+
+
+def lagging(scene: Scene, follower: Follower) -> bool:
+    """Whether a standby is too far behind to be promoted (`maxlag`, bytes; 0: no limit)."""
+    return scene.rules.maxlag > 0 and (scene.instance.lsn or 0) - (follower.flush or 0) > scene.rules.maxlag
+
+
+def repl_info(scene: Scene) -> str:
+    """`node|timeline|LSN`: the primary, the timeline that its promotion left, and where (zeros before any promotion)."""
+    if not scene.state.eras:
+        return f"{scene.me}|0|{Lsn(0).hex16}"
+    era = scene.state.eras[-1]
+    parent = next((parent for timeline, parent, _ in scene.instance.histories if timeline == era.timeline), era.timeline - 1)
+    return f"{scene.me}|{parent}|{era.start.hex16}"
+
+
+# -- start, demote, stop -----------------------------------------------------------------------------------------
+
+
+def start(scene: Scene) -> Procedure:
+    """Start as a standby: of the visible primary if the local WAL is a beginning of its, else of nobody."""
+    if scene.instance.run in (Run.STANDBY, Run.STARTING):
+        return Outcome(True, "PostgreSQL runs already")
+    if scene.instance.run is not Run.DOWN:
+        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}; start wants it down")
+    if scene.state.mark:
+        return Outcome(False, f"the data directory is not whole: {scene.state.mark}")
+    gone: dict[tuple[str, str], str | None] = {
+        (scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None,
+    }
+    scene = yield from _set(scene, gone)
+    if scene.instance.run is not Run.DOWN:
+        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
+    adopted = adopt(scene)
+    if isinstance(adopted, Outcome) and not adopted.ok:
+        scene = yield from _tell(scene)
+        yield from _set(scene, {(scene.me, "status"): "STOP"})
+        return adopted
+    state, upstream = (resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted
+    state = state._replace(reign=NEVER)
+    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]
+    while scene.instance.run is Run.STARTING and scene.left > MARGIN:
+        scene = yield []
+    if scene.instance.run not in (Run.STANDBY, Run.STARTING):
+        return Outcome(False, f"PostgreSQL did not start (it is {scene.instance.run.value}); its log tells why")
+    scene = yield from _set(scene, {(scene.me, "status"): "HS:alone"})
+    return (yield from follow(scene)) if scene.instance.run is Run.STANDBY else Outcome(True, "PostgreSQL is still recovering")
+
+
+def demote(scene: Scene) -> Procedure:
+    """Stop being primary, and leave a running standby that follows nobody yet."""
+    scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "status"): "HS:alone"})
+    if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
+        scene = yield [Shutdown()]
+    if scene.instance.run is Run.DOWN:
+        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)
+        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]
+    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more
+        scene = yield [Shutdown()]
+        return (yield from demote(scene))
+    if scene.instance.run not in (Run.STANDBY, Run.STARTING):
+        return Outcome(False, f"PostgreSQL did not start as standby (it is {scene.instance.run.value})")
+    return Outcome(True)
+
+
+def stop(scene: Scene) -> Procedure:
+    """End PostgreSQL; what is missing is no error."""
+    gone: dict[tuple[str, str], str | None] = {
+        (scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None,
+    }
+    scene = yield from _set(scene, gone)
+    if scene.instance.run is not Run.DOWN:
+        scene = yield [Shutdown()]
+    if scene.instance.run is not Run.DOWN:
+        return Outcome(False, f"PostgreSQL did not end (it is {scene.instance.run.value})")
+    state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)
+    scene = yield [*([Store(state)] if state != scene.state else []), *attributes(scene, {(scene.me, "status"): "STOP"})]
+    yield from _tell(scene)
+    return Outcome(True)

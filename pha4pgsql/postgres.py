@@ -1,0 +1,615 @@
+"""One PostgreSQL instance: observe it in one statement, start it, stop it, promote it, point it at an upstream.
+
+What "could not find out" looks like here: `Run.SILENT` for a live postmaster that does not answer in time, `lsn=None`
+for an end of WAL that could not be read. Neither is ever taken for "dead" or "nothing".
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import select
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+
+from pha4pgsql import system, text, wal
+from pha4pgsql.words import EnvironmentFailure, Follower, Instance, Lsn, Run, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pha4pgsql.settings import Settings
+
+POLL = 0.02
+"""Seconds between two looks at a process that starts or ends."""
+
+OBSERVE = """
+select pg_is_in_recovery() as standby,
+  (select system_identifier::text from pg_control_system()) as system_identifier,
+  c.checkpoint_lsn::text as checkpoint,
+  case when pg_is_in_recovery() then greatest(c.timeline_id, r.min_recovery_end_timeline, w.received_tli)
+       else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end as timeline,
+  case when pg_is_in_recovery() then pg_last_wal_receive_lsn()::text end as received,
+  case when pg_is_in_recovery() then pg_last_wal_replay_lsn()::text else pg_current_wal_flush_lsn()::text end as position,
+  exists (select from pg_stat_activity where backend_type = 'walreceiver') as receiving,
+  coalesce(w.status = 'streaming', false) as streaming,
+  current_setting('synchronous_standby_names') as names,
+  current_setting('primary_conninfo') as conninfo,
+  (select setting::bigint from pg_settings where name = 'wal_segment_size') as segment_size,
+  array(select array[a.application_name, a.state, a.sync_state, a.flush_lsn::text, s.slot_name]
+        from pg_stat_replication a left join pg_replication_slots s on s.active_pid = a.pid order by a.pid) as followers,
+  array(select slot_name::text from pg_replication_slots where slot_type = 'physical') as slots
+from pg_control_checkpoint() c, pg_control_recovery() r left join pg_stat_wal_receiver w on true
+"""
+"""All that the agent wants to know, in one statement, so that it is true of one moment. PostgreSQL 13 to 18."""
+
+_STATUS = {"starting": Run.STARTING, "stopping": Run.STOPPING, "standby": Run.STARTING}
+_OVERRIDING = ("primary_conninfo", "primary_slot_name", "synchronous_standby_names", "restore_command", "recovery_target_timeline")
+
+
+class Postmaster(NamedTuple):
+    """What postmaster.pid says of a live postmaster (PostgreSQL source, miscadmin.h, LOCK_FILE_LINE_*)."""
+
+    pid: int
+    port: int
+    socket: str
+    listen: str
+    status: str
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+
+def postmaster(settings: Settings) -> Postmaster | None:
+    """The live postmaster of the data directory, or None. A recycled process number is not taken for it."""
+    try:
+        with open(f"{settings.datadir}/postmaster.pid", encoding="utf-8") as stream:
+            lines = [line.strip() for line in stream] + [""] * 8
+        pid = abs(int(lines[0]))
+        if not os.path.samefile(f"/proc/{pid}/cwd", settings.datadir) or _is_zombie(pid):
+            return None
+    except (OSError, ValueError):
+        return None
+    return Postmaster(pid, int(lines[3] or settings.pgport), lines[4], lines[5], lines[7])
+
+
+def _is_zombie(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return stream.read().rpartition(")")[2].split()[0] in "ZX"
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is `pid`."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                    parent = stream.read().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if int(parent) == pid:
+                found.append(int(name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and has not ended."""
+    try:
+        return not _is_zombie(pid)
+    except OSError:
+        return False
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------
+
+
+class Silence(EnvironmentFailure):
+    """A live PostgreSQL did not answer before the deadline, or refused the session."""
+
+
+@contextmanager
+def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """A session with the local instance; yields a function that runs one statement and returns its rows.
+
+    Every wait, the connection's too, ends after `timeout` seconds in `Silence`. As the operating system's user of the
+    database (peer authentication), or as `monitor_user` when that is set.
+    """
+    import psycopg2  # the most expensive import: only where SQL is spoken
+    import psycopg2.extras
+
+    server = postmaster(settings)
+    if server is None:
+        raise Silence("no postmaster runs")
+    deadline = time.monotonic() + timeout
+
+    def wait(connection: Any) -> None:  # psycopg2 offers no deadline of its own
+        while True:
+            state = connection.poll()
+            if state == psycopg2.extensions.POLL_OK:
+                return
+            left = deadline - time.monotonic()
+            ready = ([connection], [], []) if state == psycopg2.extensions.POLL_READ else ([], [connection], [])
+            if left <= 0 or not any(select.select(*ready, left)):
+                raise Silence(f"PostgreSQL did not answer within {timeout:g} s")
+
+    psycopg2.extensions.set_wait_callback(wait)
+    try:
+        with _as_user(settings.pgdba):
+            connection = psycopg2.connect(**_address(settings, server), user=user or settings.monitor_user, password=settings.monitor_password or None,
+                                          dbname=settings.pgdb, application_name="pha4pgsql", client_encoding="UTF8")
+    except psycopg2.Error as refused:
+        raise Silence(f"PostgreSQL refused the session: {str(refused).strip()}") from refused
+    try:
+        connection.autocommit = True
+
+        def query(statement: str) -> list[dict[str, Any]]:
+            with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+                try:
+                    cursor.execute(statement)
+                    return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+                except psycopg2.Error as failed:
+                    raise Silence(f"PostgreSQL refused a statement: {str(failed).strip()}") from failed
+
+        yield query
+    finally:
+        connection.close()
+
+
+def _address(settings: Settings, server: Postmaster) -> dict[str, object]:
+    host = settings.pghost or settings.socketdir or server.socket or ("127.0.0.1" if server.listen in ("*", "0.0.0.0") else server.listen)
+    return {"host": host, "port": server.port}
+
+
+@contextmanager
+def _as_user(name: str) -> Iterator[None]:
+    """Be another user towards the server for the moment of connecting (SO_PEERCRED takes the effective user)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam(name).pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+# -- observing ---------------------------------------------------------------------------------------------------
+
+
+def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True) -> Instance:
+    """What there is to know of the instance now. `disk=False` leaves out the end of WAL of an instance that is down."""
+    server = postmaster(settings)
+    if server is None:
+        return _down(settings) if disk else Instance(upstream=upstream(settings), names=names(settings))
+    seen = Instance(_STATUS.get(server.status, Run.SILENT), upstream=upstream(settings), names=names(settings))
+    if seen.run is Run.SILENT:
+        try:
+            with session(settings, timeout=timeout) as query:
+                return _from_row(settings, query(OBSERVE)[0])
+        except Silence:
+            server = postmaster(settings)
+            return seen if server is not None else observe(settings, disk=disk)
+    return _from_disk(settings, seen) if disk and seen.run is Run.STARTING and seen.upstream is None else seen
+
+
+def _from_row(settings: Settings, row: dict[str, Any]) -> Instance:
+    standby, position = row["standby"], Lsn.parse(row["position"] or "0/0")
+    seen = Instance(
+        Run.STANDBY if standby else Run.PRIMARY, position, int(row["timeline"]), Lsn.parse(row["checkpoint"]), row["system_identifier"],
+        receiving=row["receiving"], streaming=row["streaming"], upstream=upstream(settings), names=names(settings), names_shown=row["names"],
+        followers=tuple(_follower(*fields) for fields in row["followers"]),
+        slots=tuple(slot for slot in row["slots"] if slot.startswith(f"{settings.replication_slot_name}_")),
+        histories=histories(settings),
+    )
+    if not standby:
+        return seen
+    received = Lsn.parse(row["received"] or "0/0")
+    if seen.receiving:
+        return seen._replace(lsn=max(position, received))
+    end = end_of_wal(settings, position, seen.histories, seen.timeline, int(row["segment_size"]))
+    return seen._replace(lsn=None if end is None else max(position, received, end))
+
+
+def _follower(name: str, state: str, sync_state: str, flush: str | None, slot: str | None) -> Follower:
+    return Follower(name, state, sync_state, Lsn.parse(flush) if flush else None, slot or "")
+
+
+def _down(settings: Settings) -> Instance:
+    return _from_disk(settings, Instance(Run.DOWN, upstream=upstream(settings), names=names(settings)))
+
+
+def _from_disk(settings: Settings, seen: Instance) -> Instance:
+    """The end of valid WAL and what the control file says, for an instance that nobody can ask."""
+    control = controldata(settings)
+    if control is None:
+        return seen
+    known = histories(settings)
+    end = end_of_wal(settings, control.redo, known, control.timeline, control.wal_segment_size)
+    end = end if end != control.redo else None  # the checkpoint's own record is not readable
+    timeline = max([control.timeline, *(new for new, _, start in known if end is not None and start < end)])
+    return seen._replace(lsn=end, timeline=timeline, checkpoint=control.checkpoint, system_identifier=control.system_identifier, histories=known)
+
+
+def controldata(settings: Settings) -> text.ControlData | None:
+    """The control file, or None when it cannot be read."""
+    done = system.run([settings.program("pg_controldata"), "-D", settings.datadir], user=settings.pgdba, timeout=10)
+    try:
+        return text.controldata(done.out) if done.ok else None
+    except (KeyError, ValueError):
+        return None
+
+
+def histories(settings: Settings) -> tuple[tuple[int, int, Lsn], ...]:
+    """(timeline, parent, switch point) of every timeline of which the local WAL holds a segment.
+
+    A history file alone proves nothing: a receiver fetches it before the first byte, an archive may bring it.
+    """
+    folder = f"{settings.datadir}/pg_wal"
+    try:
+        files = os.listdir(folder)
+    except OSError:
+        return ()
+    held = {int(name[:8], 16) for name in files if re.fullmatch(r"[0-9A-F]{24}(\.partial)?", name)}
+    found = []
+    for name in sorted(files):
+        if re.fullmatch(r"[0-9A-F]{8}\.history", name) and int(name[:8], 16) in held:
+            with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as stream:
+                switches = text.history(stream.read())
+            if switches:
+                found.append((int(name[:8], 16), switches[-1].timeline, switches[-1].end))
+    return tuple(found)
+
+
+def end_of_wal(settings: Settings, start: Lsn, known: Sequence[tuple[int, int, Lsn]], timeline: int, segment_size: int) -> Lsn | None:
+    """The end of the last valid record on disk from `start` on, over the timelines that the local WAL holds; None: unreadable.
+
+    Recovery would stop at the same place: `pg_waldump` reads records as it does. The last checkpoint is not enough,
+    what was confirmed after it is WAL too. A newer timeline's segment begins with a copy of the older one's content.
+    """
+    switches = {timeline: Lsn(0), **{new: begin for new, _, begin in known if new > timeline}}
+    end = start
+    while True:
+        best = end
+        for number, switch in switches.items():
+            if switch // segment_size <= end // segment_size and _has_segment(settings, number, end, segment_size):
+                last = _dump_end(settings, number, end, segment_size)
+                if last is None:
+                    return None
+                best = max(best, last)
+        if best == end:
+            return end
+        end = best
+
+
+def _has_segment(settings: Settings, timeline: int, position: Lsn, segment_size: int) -> bool:
+    return os.path.exists(f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}")
+
+
+def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | None:
+    done = system.run(
+        [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(start)],
+        user=settings.pgdba, timeout=60, keep=2000,
+    )
+    if done.code in (124, 127):
+        return None
+    return wal.last_record_end(done.out, segment_size) or start
+
+
+# -- settings files ----------------------------------------------------------------------------------------------
+
+
+def upstream(settings: Settings) -> Upstream | None:
+    """What the settings file makes the standby receive from."""
+    found = re.search(r"^# upstream (\S+) (\S+)$", _read(f"{settings.tmpdir}/recovery.conf"), re.MULTILINE)
+    return Upstream(*found.groups()) if found else None
+
+
+def names(settings: Settings) -> str:
+    """The synchronous_standby_names in the settings file."""
+    found = re.search(r"^synchronous_standby_names = '(.*)'$", _read(f"{settings.tmpdir}/rep_mode.conf"), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
+
+
+def quoted(value: str) -> str:
+    """A value for a PostgreSQL configuration file (manual 20.1.2: a quote is doubled)."""
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def recovery_conf(settings: Settings, node: str, source: Upstream | None) -> str:
+    """The settings of a standby: the upstream's own address first, so that nobody waits for an address to move."""
+    lines = [f"# upstream {source.node} {source.slot}"] if source else ["# no upstream"]
+    if source is not None:
+        conninfo = (
+            f"host={source.node},{settings.master_ip} port={settings.pgport} user={settings.repuser} application_name={node} "
+            f"passfile={settings.passfile} connect_timeout=3 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 {settings.primary_conninfo_opt}"
+        )
+        lines += [f"primary_conninfo = {quoted(conninfo.strip())}", f"primary_slot_name = {quoted(source.slot)}"]
+    else:
+        lines += ["primary_conninfo = ''", "primary_slot_name = ''"]
+    for key in ("restore_command", "archive_cleanup_command", "recovery_end_command"):
+        if getattr(settings, key):
+            lines.append(f"{key} = {quoted(getattr(settings, key))}")
+    return "\n".join([*lines, "recovery_target_timeline = 'latest'", "hot_standby = on", ""])
+
+
+def write_recovery(settings: Settings, node: str, source: Upstream | None) -> None:
+    """Write the standby's settings; takes effect with the next start or reload."""
+    system.write_file(f"{settings.tmpdir}/recovery.conf", recovery_conf(settings, node, source), owner=settings.pgdba)
+
+
+def write_names(settings: Settings, value: str) -> None:
+    """Write synchronous_standby_names; takes effect with the next start or reload."""
+    system.write_file(f"{settings.tmpdir}/rep_mode.conf", f"synchronous_standby_names = {quoted(value)}\n", owner=settings.pgdba)
+
+
+def config_file(settings: Settings) -> str:
+    """The file that PostgreSQL is started with: the user's own first, then ours; the user's is never edited."""
+    return f"{settings.tmpdir}/{settings.resource}.conf"
+
+
+def _write_config(settings: Settings, *, replicated: bool) -> None:
+    ours = [f"include {quoted(f'{settings.tmpdir}/{name}')}" for name in ("rep_mode.conf", "recovery.conf")] if replicated else []
+    extra = [f"data_directory = {quoted(settings.datadir)}"] if settings.datadir != settings.pgdata else []
+    lines = ["# written by the pgsql agent at every start", f"include {quoted(settings.config)}", *extra, *ours, ""]
+    system.write_file(config_file(settings), "\n".join(lines), owner=settings.pgdba)
+
+
+def _clear_overrides(settings: Settings) -> None:
+    """Take our settings out of postgresql.auto.conf, which would win over them (ALTER SYSTEM, pg_basebackup -R)."""
+    path = f"{settings.datadir}/postgresql.auto.conf"
+    lines = _read(path).splitlines(keepends=True)
+    kept = [line for line in lines if line.split("=")[0].strip().lower() not in _OVERRIDING]
+    if kept != lines:
+        system.write_file(path, "".join(kept), owner=settings.pgdba)
+
+
+# -- acting ------------------------------------------------------------------------------------------------------
+
+
+def prepare(settings: Settings) -> None:
+    """Make the directories and files that a start needs: tmpdir 0700, socketdir 2775, the log file, all the database user's."""
+    entry = pwd.getpwnam(settings.pgdba)
+    for folder, mode in ((settings.tmpdir, 0o700), (settings.socketdir, 0o2775)):
+        if folder and not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o755)
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            os.chmod(folder, mode)
+    if settings.logfile not in ("", "/dev/null") and not os.path.exists(settings.logfile):
+        system.write_file(settings.logfile, "", mode=0o600, owner=settings.pgdba)
+
+
+def launch(settings: Settings, node: str, source: Upstream | None, value: str) -> None:
+    """Start as a standby; slots of earlier terms go first, while nobody can use them. Does not wait for connections."""
+    prepare(settings)
+    for slot in _slot_folders(settings):
+        shutil.rmtree(slot, ignore_errors=True)
+    _clear_overrides(settings)
+    write_recovery(settings, node, source)
+    write_names(settings, value)
+    _write_config(settings, replicated=True)
+    system.write_file(f"{settings.datadir}/standby.signal", "", owner=settings.pgdba)
+    start_postmaster(settings)
+
+
+def launch_plain(settings: Settings) -> None:
+    """Start without replication: whatever the data directory is."""
+    prepare(settings)
+    _write_config(settings, replicated=False)
+    start_postmaster(settings)
+
+
+def _slot_folders(settings: Settings) -> list[str]:
+    folder = f"{settings.datadir}/pg_replslot"
+    ours = re.compile(rf"{re.escape(settings.replication_slot_name)}_\d+_")
+    return [f"{folder}/{name}" for name in os.listdir(folder) if ours.match(name)] if os.path.isdir(folder) else []
+
+
+def start_postmaster(settings: Settings, *, timeout: float = 10.0) -> None:
+    """Run `pg_ctl start` until a postmaster lives; tried again while processes of a killed one are still ending."""
+    argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", settings.pgdata, "-l", settings.logfile or "/dev/null"]
+    options = f"-c config_file={config_file(settings)} -p {settings.pgport}"
+    options += f" -c unix_socket_directories={settings.socketdir}" if settings.socketdir else ""
+    options += f" {settings.start_opt}" if settings.start_opt else ""
+    argv += ["-o", options, *settings.ctl_opt.split()]
+    deadline = time.monotonic() + timeout
+    while True:
+        done = system.run(argv, user=settings.pgdba, timeout=timeout, environment=_libraries(settings))
+        began = time.monotonic()
+        while time.monotonic() < began + 0.5:  # a postmaster that cannot start ends within milliseconds
+            server = postmaster(settings)
+            if server is not None and server.status:
+                return
+            if time.monotonic() > began + 0.2 and server is None and not _remains(settings):
+                break
+            time.sleep(POLL)
+        if time.monotonic() > deadline or not _remains(settings):
+            why = done.err.strip() or _complaint(settings) or "the postmaster ended at once"
+            raise EnvironmentFailure(f"PostgreSQL did not start: {why}", f"look into the log, {settings.logfile}")
+
+
+def _remains(settings: Settings) -> list[int]:
+    """Processes that still live in the data directory: a start has to wait for those of a killed postmaster."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.path.samefile(f"/proc/{name}/cwd", settings.datadir):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def _complaint(settings: Settings) -> str:
+    """The last error in the server's log."""
+    lines = [line.strip() for line in _read(settings.logfile)[-4000:].splitlines() if "FATAL" in line or "syntax error" in line]
+    return " / ".join(line.split("] ")[-1] for line in lines[-2:])
+
+
+def _libraries(settings: Settings) -> dict[str, str]:
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, (os.environ.get("LD_LIBRARY_PATH", ""), settings.pglibs)))}
+
+
+def reload(settings: Settings) -> None:
+    """Ask the postmaster to read its configuration again (SIGHUP); its processes obey when each gets round to it."""
+    server = postmaster(settings)
+    if server is None:
+        return
+    os.kill(server.pid, signal.SIGHUP)
+
+
+def cut_off(settings: Settings, *, timeout: float) -> None:
+    """See to it that no WAL receiver runs or comes back, after the settings file names no upstream any more.
+
+    The postmaster has read the file when a new session shows it. The startup process has when it confirms a pause of
+    replay, because it handles its signals before that (PostgreSQL 14 on); if it cannot, it is busy with a record, and
+    then it handles them before it looks for more WAL. Without that a receiver could be started once more by the old setting.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with session(settings, timeout=max(0.1, deadline - time.monotonic()), user=settings.pgdba) as query:
+            row = query("select pg_is_in_recovery() as standby, current_setting('primary_conninfo') as conninfo, current_setting('server_version_num')::int as version")[0]
+            if not row["standby"]:
+                return
+            if not row["conninfo"]:
+                _pause_once(query, row["version"], deadline)
+                return
+        time.sleep(0.005)
+
+
+def _pause_once(query: Callable[[str], list[dict[str, Any]]], version: int, deadline: float) -> None:
+    receivers = "select pid from pg_stat_activity where backend_type = 'walreceiver'"
+    if version < 140000:
+        time.sleep(0.1)
+    else:
+        query("select pg_wal_replay_pause()")
+        patience = min(deadline, time.monotonic() + 0.5)
+        while time.monotonic() < patience and not query("select where pg_get_wal_replay_pause_state() = 'paused'"):
+            time.sleep(0.005)
+        query("select pg_wal_replay_resume()")
+    for row in query(receivers):
+        try:
+            os.kill(row["pid"], signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def promote(settings: Settings, *, timeout: float) -> None:
+    """Ask the standby to become primary. Does not wait: pg_promote(true) looks only every 100 ms."""
+    with session(settings, timeout=timeout, user=settings.pgdba) as query:
+        query("select pg_promote(false)")
+
+
+def make_slots(settings: Settings, slots: Sequence[str], *, timeout: float) -> None:
+    """Create physical slots that are not there yet; a standby can have them too."""
+    if not slots:
+        return
+    with session(settings, timeout=timeout, user=settings.pgdba) as query:
+        for slot in slots:
+            query(
+                f"select pg_create_physical_replication_slot('{slot}') where not exists "  # noqa: S608
+                f"(select from pg_replication_slots where slot_name = '{slot}')"
+            )
+
+
+def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bool) -> None:
+    """End the postmaster: fast, after `escalate` seconds immediate, then by force; a frozen one is not asked for long.
+
+    `deadline` is monotonic: by then force is used, because a postmaster that stays is worse than crash recovery.
+    """
+    server = postmaster(settings)
+    if server is None:
+        return
+    now = time.monotonic()
+    fast = min(now + (1.0 if silent else escalate), deadline - 3.0)
+    for number, until in ((signal.SIGINT, fast), (signal.SIGQUIT, min(fast + 2.0, deadline - 1.0))):
+        if (number is signal.SIGINT and escalate <= 0) or not alive(server.pid):
+            continue
+        os.kill(server.pid, number)
+        while alive(server.pid) and time.monotonic() < until:
+            time.sleep(POLL)
+    if alive(server.pid):
+        kill(server.pid)
+
+
+def kill(pid: int) -> None:
+    """SIGKILL a postmaster and its children: frozen processes obey nothing else."""
+    family = [pid, *children(pid)]
+    for member in family:
+        try:
+            os.kill(member, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    while any(alive(member) for member in family):
+        time.sleep(POLL)
+
+
+class Proof:
+    """A commit of our own that has to be seen waiting for synchronous replication: the only sign that commits really wait.
+
+    Neither SHOW nor pg_stat_replication proves it: backends obey a shared flag that the checkpointer sets when it gets
+    round to the reload. The session stays open until this object goes; its commit ends when the standby confirms it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: Any = None
+
+    def waiting(self, *, timeout: float) -> bool:
+        """Commit, if none is on its way, and tell whether it is seen to wait within `timeout` seconds."""
+        import psycopg2
+        import psycopg2.extensions
+
+        if self._connection is None or self._finished():
+            server = postmaster(self._settings)
+            if server is None:
+                return False
+            psycopg2.extensions.set_wait_callback(None)
+            with _as_user(self._settings.pgdba):
+                self._connection = psycopg2.connect(
+                    **_address(self._settings, server), user=self._settings.pgdba, dbname=self._settings.pgdb, application_name="pha4pgsql proof",
+                    connect_timeout=2, async_=True,
+                )
+                _finish(self._connection, timeout)
+            self._connection.cursor().execute("select pg_logical_emit_message(true, 'pha4pgsql', 'do commits wait?')")
+        pid = self._connection.info.backend_pid
+        deadline = time.monotonic() + timeout
+        with session(self._settings, timeout=timeout + 1.0) as query:
+            while time.monotonic() < deadline and not self._finished():
+                if query(f"select from pg_stat_activity where pid = {pid} and wait_event = 'SyncRep'"):  # noqa: S608
+                    return True
+                time.sleep(POLL)
+        return False
+
+    def _finished(self) -> bool:
+        import psycopg2
+        import psycopg2.extensions
+
+        try:
+            return bool(self._connection.poll() == psycopg2.extensions.POLL_OK)
+        except psycopg2.Error:
+            return True
+
+
+def _finish(connection: Any, timeout: float) -> None:
+    """Wait until an asynchronous connection is ready."""
+    import psycopg2.extensions
+
+    deadline = time.monotonic() + timeout
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        ready = ([connection], [], []) if state == psycopg2.extensions.POLL_READ else ([], [connection], [])
+        if time.monotonic() > deadline or not any(select.select(*ready, timeout)):
+            raise Silence(f"PostgreSQL did not answer within {timeout:g} s")

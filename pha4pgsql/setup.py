@@ -1,0 +1,188 @@
+"""cls_setup: bring the cluster's configuration to what config.pcs says, as one change of nothing but our own things."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from typing import TYPE_CHECKING, cast
+
+from pha4pgsql import cib, cli, config, pacemaker, pcs, system, text
+from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from lxml.etree import _Element as Element
+
+    from pha4pgsql.config import Config
+
+OLDEST_SCHEMA = (3, 9)
+"""Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
+
+ONLY_STOPPED = ("node_list", "rep_mode", "sync_count", "sync_strict")
+"""Parameters by which elections count: nodes that run with different values of them could both be right."""
+
+SETTLE = 60.0
+ATTEMPTS = 3
+
+
+def setup(argv: Sequence[str]) -> int:
+    """cls_setup: apply config.pcs."""
+    parser = cli.Parser("cls_setup", description="Apply config.pcs to the cluster; what is not ours stays as it is.")
+    parser.add_argument("master", nargs="?", default="", help="the first primary, when PostgreSQL does not run yet: it need not be elected")
+    parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    return cli.main(parser, _setup, argv)
+
+
+def _setup(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    if options.master and options.master not in settings.nodes:
+        raise ConfigurationError(f"master: {options.master!r} is not a node of the cluster, expected one of: {' '.join(settings.nodes)}")
+    if not options.dry_run and "CIB_file" not in os.environ:
+        cli.need_root()
+        cli.need_quorum()
+    wanted = _wanted(settings, options)
+    for _ in range(ATTEMPTS):
+        if _attempt(settings, wanted, dry_run=options.dry_run):
+            return 0
+    raise ClusterRefusal("the cluster's configuration is being changed by somebody else, nothing was changed", "run cls_setup again")
+
+
+def _wanted(settings: Config, options: argparse.Namespace) -> cib.Wanted:
+    source = os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
+    made = pcs.build(pcs.commands(_current(settings, source), source), source)
+    follows = settings.stonith_enabled == "auto" and "stonith-enabled" not in cib.properties(made)
+    return cib.Wanted(made, settings.pgsql_resource, options.master, follows)
+
+
+def _current(settings: Config, source: str) -> str:
+    """Return config.pcs: as edited by hand, or as made of this very config.ini."""
+    try:
+        with open(source, encoding="utf-8") as stream:
+            content = stream.read()
+    except OSError as wrong:
+        raise ConfigurationError(f"{source}: {wrong.strerror}, expected the file that install.sh makes of config.ini", "run install.sh") from None
+    if pcs.is_untouched(content) and content != pcs.render(settings, pcs.TEMPLATES, pcs.pcs_version()):
+        raise ConfigurationError(f"{source} was made of another config.ini than the present one", "run install.sh again")
+    return content
+
+
+def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
+    """Merge, check, push and tell; False when somebody else changed the same things meanwhile."""
+    live = _live(upgrade=not dry_run)
+    wanted = _with_primary(settings, wanted, live)
+    new = cib.merge(live, wanted)
+    lines = cib.changes(live, new)
+    verify(new)
+    moved = _running_and_changed(live, new)
+    _refuse_what_needs_a_stop(settings, live, new)
+    if not dry_run and lines and not (_push_under(moved, live, new) if moved else push(live, new)):
+        return False
+    print("\n".join(f"would {line}" if dry_run else line for line in lines) or "nothing to change")
+    _warn_of_fencing(new)
+    if lines and not dry_run and not _cluster(live).where(settings.pgsql_resource, "started"):
+        print("the cluster is configured; cls_start starts it")
+    return True
+
+
+def _cluster(tree: Element) -> text.Cluster:
+    return text.cluster(cast("text.Tree", tree))
+
+
+def _live(*, upgrade: bool) -> Element:
+    """Return the whole CIB of the cluster (or of the file named by CIB_file), its schema brought up to date if need be.
+
+    The upgrade is a step of its own, as Pacemaker demands.
+    """
+    live = cib.read(pacemaker.cib(20))
+    version = tuple(int(number) for number in re.findall(r"\d+", live.get("validate-with", "")))
+    if upgrade and version and version < OLDEST_SCHEMA and system.run(["cibadmin", "--upgrade", "--force"], timeout=20).ok:
+        live = cib.read(pacemaker.cib(20))
+    return live
+
+
+def _with_primary(settings: Config, wanted: cib.Wanted, live: Element) -> cib.Wanted:
+    """Return what is wanted without the operator's primary if that runs as primary already; another one is a refusal."""
+    primaries = _cluster(live).where(settings.pgsql_resource, "promoted")
+    if not wanted.primary or not primaries:
+        return wanted
+    if wanted.primary not in primaries:
+        raise ClusterRefusal(f"the primary is {primaries[0]}, not {wanted.primary}: nothing was changed", "stop it with cls_stop first")
+    return wanted._replace(primary="")
+
+
+def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> None:
+    """Refuse to change, under a running set, what elections count by."""
+    cluster = _cluster(live)
+    if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
+        return
+    before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
+    changed = [f"{name} {before.get(name, '')!r} -> {after.get(name, '')!r}" for name in ONLY_STOPPED if before.get(name) != after.get(name)]
+    if before and changed:
+        raise ClusterRefusal(
+            f"{', '.join(changed)}: elections count by it, so it cannot change while {settings.pgsql_resource} runs; nothing was changed",
+            "cls_stop, then cls_setup, then cls_start",
+        )
+
+
+def _running_and_changed(live: Element, new: Element) -> list[str]:
+    """Return the resources which Pacemaker would restart for their new parameters, by the names of their sets."""
+    cluster = _cluster(live)
+    running = {name for member in cluster.members.values() for name, role in member.roles.items() if role in {"started", "promoted"}}
+    return [top for top, primitive in cib.primitives(new) if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)]
+
+
+def _push_under(moved: Sequence[str], live: Element, new: Element) -> bool:
+    """Push while the changed resources are in maintenance, and let Pacemaker look at them anew: so they keep running with the new parameters.
+
+    Without that Pacemaker would stop and start each of them, on all nodes at once. If this program dies in between, the resources
+    keep running without being watched: the first line of output tells how to end that.
+    """
+    print(f"maintenance of {' '.join(moved)} begins (if it does not end: pcs resource meta NAME maintenance= for each)", flush=True)
+    if not push(live, cib.with_meta(new, moved, "maintenance", "true")):
+        return False
+    try:
+        for name in moved:
+            system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=SETTLE)
+        settled = pacemaker.wait_settled(SETTLE)
+    finally:
+        for name in moved:
+            pacemaker.set_meta(name, "maintenance", None)
+    if not settled:
+        print("Pacemaker had not finished looking at them when maintenance ended", file=sys.stderr)
+    return True
+
+
+def _warn_of_fencing(new: Element) -> None:
+    if cib.properties(new).get("stonith-enabled") != "true":
+        print(
+            "WARNING: fencing is off: a primary that is cut off cannot be switched off, and clients that still reach it may read stale data\n"
+            "HINT: create a fencing device (pcs stonith create ...), then run cls_setup again",
+            file=sys.stderr,
+        )
+
+
+def verify(new: Element) -> None:
+    """Ask Pacemaker's own checker; what it refuses is never pushed."""
+    with tempfile.NamedTemporaryFile("w", prefix="pha4pgsql.", suffix=".xml", encoding="utf-8") as stream:
+        stream.write(cib.write(new))
+        stream.flush()
+        done = system.run(["crm_verify", "--verbose", "--xml-file", stream.name], timeout=20)
+    if not done.ok:
+        raise ClusterRefusal(f"the new configuration does not pass crm_verify, nothing was changed: {done.err.strip()}", "correct config.pcs")
+
+
+def push(old: Element, new: Element) -> bool:
+    """Change the live CIB by the difference of the two, in one step; what others changed meanwhile stays. False: it did not fit any more."""
+    with tempfile.TemporaryDirectory(prefix="pha4pgsql.") as folder:
+        paths = [os.path.join(folder, name) for name in ("old.xml", "new.xml")]
+        system.write_file(paths[0], cib.write(old))
+        system.write_file(paths[1], cib.write(new))
+        patch = system.run(["crm_diff", "--no-version", "--original", paths[0], "--new", paths[1]], timeout=20)
+    if patch.code not in {0, 1}:
+        raise EnvironmentFailure(f"crm_diff failed: {patch.err.strip()}")
+    return not patch.out.strip() or system.run(["cibadmin", "--patch", "--xml-pipe"], text=patch.out, timeout=30).ok

@@ -1,0 +1,251 @@
+"""One node as the agents see it: looks at everything once, performs actions in order, and drives procedures to their end.
+
+Layer 3. A look and the actions that follow from it are one critical section of the node: `agents/pgsql` and
+`agents/pgwatch` take the same lock, so no promise and no start ever happens between a look and its consequence.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable, Iterator
+
+from pha4pgsql import pacemaker, postgres, system, vote
+from pha4pgsql.words import (
+    SILENCE, Action, Attributes, EnvironmentFailure, Follow, Instance, Launch, MakeSlots, Name, Outcome, Procedure, Promote, Properties, Prove,
+    Publish, Rules, Run, Scene, Shutdown, State, Store, Vote,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pha4pgsql.settings import Context, Settings
+    from pha4pgsql.text import Cluster
+
+    Log = Callable[[str, str], None]
+
+PAUSE = 0.03
+"""Seconds between two looks at something that is awaited."""
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The part of the settings that must be the same on all members."""
+    return Rules(
+        settings.resource, settings.members, settings.rep_mode, settings.k if settings.waits else 0, settings.sync_strict,
+        settings.replication_slot_name, settings.maxlag,
+    )
+
+
+class Site:
+    """The adapters of one node behind two verbs, `look` and `perform`, and the loop that joins them."""
+
+    def __init__(self, settings: Settings, context: Context, log: Log) -> None:
+        self.settings = settings
+        self.context = context
+        self.log = log
+        self.rules = rules_of(settings)
+        self._cluster: Cluster | None = None
+        self._told: dict[tuple[str, str], str | None] = {}
+        self._round = 0
+        self._proof: postgres.Proof | None = None
+        self._proven = False
+
+    # -- looking --
+
+    @property
+    def left(self) -> float:
+        """Seconds until this call should have ended by itself."""
+        return self.context.deadline - time.monotonic()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The node's lock; released by the kernel when its holder ends, so it is never left behind."""
+        postgres.prepare(self.settings)
+        handle = os.open(f"{self.settings.tmpdir}/{self.settings.resource}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self.left <= 0:
+                        raise EnvironmentFailure("another process held the node's lock until the end of this call") from None
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(handle)
+
+    def instance(self, *, disk: bool = True) -> Instance:
+        """The local PostgreSQL now."""
+        return postgres.observe(self.settings, timeout=max(0.5, min(3.0, self.left)), disk=disk)._replace(proven=self._proven)
+
+    def state(self) -> State:
+        """The state file; a missing one is a node that has promised nothing, a damaged one is an error."""
+        path = f"{self.settings.tmpdir}/{self.settings.resource}.state"
+        try:
+            with open(path, encoding="utf-8") as stream:
+                return vote.parse_state(stream.read())
+        except FileNotFoundError:
+            return State()
+        except ValueError as damaged:
+            raise EnvironmentFailure(
+                f"the state file {path} is damaged: {damaged}", "what it promised is lost; rebuild this node as a standby, which makes a new one"
+            ) from None
+
+    def votes(self) -> tuple[tuple[str, Vote], ...]:
+        """What the members show; a vote that cannot be read counts as none."""
+        found = []
+        for node, text in sorted(pacemaker.attributes(f"{self.settings.resource}-vote").items()):
+            try:
+                found.append((node, vote.parse_vote(text)))
+            except ValueError as bad:
+                self.log("WARNING", f"vote of {node}: {bad}")
+        return tuple(found)
+
+    def look(self, instance: Instance | None = None, *, whole: bool = True) -> Scene:
+        """One scene; `whole=False` leaves the CIB's attributes out, which answering does not need."""
+        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self.votes(), elapsed=self._elapsed, left=self.left)
+        if not whole:
+            self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round") or 1)
+            return scene._replace(round=self._round)
+        if self._cluster is None:
+            self._cluster = pacemaker.read_cluster()
+        cluster, prefix = self._cluster, self.settings.resource
+        info = cluster.properties.get(f"{prefix}_REPL_INFO", "")
+        return scene._replace(
+            round=int(cluster.properties.get(f"{prefix}_round", "1")), override=info if info and "|" not in info else "", repl_info=info,
+            online=frozenset(cluster.online), dc=cluster.dc,
+            attributes=self._attributes(cluster),
+        )
+
+    def _attributes(self, cluster: Cluster) -> tuple[tuple[tuple[str, str], str], ...]:
+        """The CIB's attributes of this resource when this call began, with what it has set since."""
+        resource = self.settings.resource
+        seen: dict[tuple[str, str], str | None] = {
+            (node, name): value for node, member in cluster.members.items() for name, value in member.attributes.items()
+            if name.startswith(f"{resource}-") or name == f"master-{resource}"
+        }
+        return tuple(sorted((key, value) for key, value in {**seen, **self._told}.items() if value is not None))
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.context.started
+
+    # -- performing --
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        """Perform actions in order; the first failure ends it and is raised."""
+        for action in actions:
+            self.log("INFO", f"{type(action).__name__}: {_said(action)}")
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        settings, node = self.settings, self.context.node
+        if isinstance(action, Store):
+            system.write_file(f"{settings.tmpdir}/{settings.resource}.state", vote.state_text(action.state))
+        elif isinstance(action, Publish):
+            pacemaker.publish(f"{settings.resource}-vote", vote.vote_text(action.vote), private=True)
+        elif isinstance(action, Follow):
+            postgres.write_recovery(settings, node, action.upstream)
+            postgres.reload(settings)
+            if action.upstream is None and self.instance(disk=False).run is Run.STANDBY:
+                postgres.cut_off(settings, timeout=max(0.5, min(3.0, self.left)))
+        elif isinstance(action, Name):
+            self._proof, self._proven = None, False
+            postgres.write_names(settings, action.names)
+            postgres.reload(settings)
+        elif isinstance(action, MakeSlots):
+            postgres.make_slots(settings, action.slots, timeout=max(1.0, min(5.0, self.left)))
+        elif isinstance(action, Launch):
+            postgres.launch(settings, node, action.upstream, action.names)
+        elif isinstance(action, Shutdown):
+            self._shutdown()
+        elif isinstance(action, Promote):
+            postgres.promote(settings, timeout=max(1.0, min(5.0, self.left)))
+        elif isinstance(action, Prove):
+            self._proof = self._proof or postgres.Proof(settings)
+            self._proven = self._proof.waiting(timeout=1.0)
+        elif isinstance(action, Attributes):
+            if action.transient:
+                pacemaker.set_transient(dict(action.transient))
+            if action.permanent:
+                pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids())
+            self._told.update((*action.transient, *action.permanent))
+        else:
+            pacemaker.set_permanent({}, dict(action.values), ids=self._ids())
+
+    def _ids(self) -> dict[str, str] | None:
+        return {name: member.id for name, member in self._cluster.members.items()} if self._cluster else None
+
+    def _shutdown(self) -> None:
+        instance = self.instance(disk=False)
+        escalate = self.settings.stop_escalate if instance.run is not Run.STANDBY else self.settings.stop_escalate_in_slave
+        postgres.shutdown(self.settings, escalate=escalate, deadline=self.context.deadline, silent=instance.run is Run.SILENT)
+
+    # -- driving --
+
+    def drive(self, make: Callable[[Scene], Procedure], *, whole: bool = True) -> Outcome:
+        """Run a procedure: look, decide and act under the lock, pause when nothing was to be done, until it ends."""
+        with self.lock():
+            scene = self.look(whole=whole)
+            procedure = make(scene)
+            steps = _next(procedure, None)
+            scene = self._act(scene, steps)
+        while not isinstance(steps, Outcome):
+            if not steps:
+                time.sleep(PAUSE)
+            with self.lock():
+                if not _only_told(steps):
+                    scene = self.look(whole=whole)
+                steps = _next(procedure, scene)
+                scene = self._act(scene, steps)
+        return steps
+
+    def _act(self, scene: Scene, steps: Sequence[Action] | Outcome) -> Scene:
+        if isinstance(steps, Outcome):
+            return scene
+        self.perform(steps)
+        return told(scene, steps)
+
+
+def _next(procedure: Procedure, scene: Scene | None) -> Sequence[Action] | Outcome:
+    try:
+        return next(procedure) if scene is None else procedure.send(scene)
+    except StopIteration as end:
+        outcome = end.value
+        return outcome if isinstance(outcome, Outcome) else Outcome(True)
+
+
+def _only_told(steps: Sequence[Action]) -> bool:
+    """Whether nothing but messages went out, so that the scene with them in it is as good as a new look."""
+    return bool(steps) and all(isinstance(step, (Publish, Attributes, Properties)) for step in steps)
+
+
+def told(scene: Scene, steps: Sequence[Action]) -> Scene:
+    """The scene with our own messages in it."""
+    for step in steps:
+        if isinstance(step, Publish):
+            scene = scene._replace(votes=tuple(sorted({**dict(scene.votes), scene.me: step.vote}.items())))
+        elif isinstance(step, Attributes):
+            seen = dict(scene.attributes)
+            for key, value in (*step.transient, *step.permanent):
+                seen.pop(key, None)
+                if value is not None:
+                    seen[key] = value
+            scene = scene._replace(attributes=tuple(sorted(seen.items())))
+    return scene
+
+
+def _said(action: Action) -> str:
+    """An action in words for the log."""
+    if isinstance(action, Store):
+        state = action.state
+        said = f", said {state.said}" if state.said != SILENCE else ""
+        return f"promised {state.promised}, reign {state.reign}, pending {state.pending}, eras {vote.eras_text(state.eras)}{said}"
+    if isinstance(action, Publish):
+        return vote.vote_text(action.vote)
+    if isinstance(action, Attributes):
+        return ", ".join(f"{name}@{node}={value}" for (node, name), value in (*action.transient, *action.permanent))
+    return ", ".join(f"{name}={getattr(action, name)}" for name in action._fields)

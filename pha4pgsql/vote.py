@@ -1,0 +1,286 @@
+"""Ballots, promises and terms: who may be promoted, who may follow whom, who may go alone. Pure.
+
+The election is Raft's, spoken by PostgreSQL: a ballot is a term not won yet, a promise is a vote on disk, the
+position of a member's WAL is (term of its last record, LSN). Timeline numbers are never compared, because two
+nodes can both make a timeline 2 from the same point. docs/safety.md tells the rules with the accident behind each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pha4pgsql.words import NEVER, SILENCE, Answer, Ballot, Era, Lsn, Rules, State, Statement, Vote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+# -- terms -------------------------------------------------------------------------------------------------------
+
+
+def term_at(eras: Iterable[Era], end: Lsn) -> Ballot:
+    """The term of the last record of a WAL that ends at `end`: of the last era that began before it.
+
+    >>> eras = [Era(2, Lsn(100), Ballot(1, "a")), Era(3, Lsn(200), Ballot(2, "b"))]
+    >>> str(term_at(eras, Lsn(150))), str(term_at(eras, Lsn(200))), str(term_at(eras, Lsn(201)))
+    ('1.a', '1.a', '2.b')
+    """
+    term = NEVER
+    for era in eras:
+        if era.start < end:
+            term = era.term
+    return term
+
+
+def cut(eras: Iterable[Era], end: Lsn) -> tuple[Era, ...]:
+    """The eras of which a WAL that ends at `end` holds at least one byte."""
+    return tuple(era for era in eras if era.start < end)
+
+
+def resolve(state: State, histories: Iterable[tuple[int, int, Lsn]]) -> State:
+    """Give the timeline that appeared since the last look its term: the one under which it was made, `pending`.
+
+    A connection is bound to a term by its slot, and a term makes exactly one timeline; so the first timeline
+    beyond the known ones, made by ourselves or received from the upstream of that term, has this term.
+    """
+    if state.pending == NEVER:
+        return state
+    known = max((era.timeline for era in state.eras), default=1)
+    known = max(known, state.beyond)
+    new = sorted(history for history in histories if history[0] > known)
+    if not new:
+        return state
+    timeline, _, start = new[-1]
+    return state._replace(eras=(*state.eras, Era(timeline, start, state.pending)), pending=NEVER, beyond=0)
+
+
+class Diverged(NamedTuple):
+    """The local WAL is no beginning of the primary's: it left it at `at`."""
+
+    at: Lsn
+
+
+def divergence(own: tuple[Era, ...], end: Lsn, primary: tuple[Era, ...]) -> Diverged | None:
+    """Where a WAL with these eras that ends at `end` left the primary's; None when it is a beginning of it.
+
+    The eras, cut at the end of the local WAL, must be a prefix of the primary's, and the local WAL must not reach
+    beyond the point at which the primary's next era began.
+
+    >>> a, b, c = Era(2, Lsn(100), Ballot(1, "a")), Era(3, Lsn(200), Ballot(2, "b")), Era(3, Lsn(200), Ballot(3, "c"))
+    >>> divergence((a,), Lsn(200), (a, b))
+    >>> divergence((a,), Lsn(201), (a, b))
+    Diverged(at=200)
+    >>> divergence((a, c), Lsn(300), (a, b))
+    Diverged(at=200)
+    """
+    held = cut(own, end)
+    common = 0
+    while common < min(len(held), len(primary)) and held[common] == primary[common]:
+        common += 1
+    if common < len(held):
+        forks = [held[common].start] + ([primary[common].start] if common < len(primary) else [])
+        return Diverged(min(forks))
+    if common < len(primary) and end > primary[common].start:
+        return Diverged(primary[common].start)
+    return None
+
+
+# -- answers -----------------------------------------------------------------------------------------------------
+
+
+def further(one: Answer, other: Answer) -> bool:
+    """Whether `one` holds WAL that `other` lacks, by (term of the last record, LSN)."""
+    return (one.term, one.lsn) > (other.term, other.lsn)
+
+
+class Elected(NamedTuple):
+    """The candidate may go on. `inherits`: somebody may be alone, so the first word of the new term is 'alone: me'."""
+
+    answers: tuple[tuple[str, Answer], ...]
+    inherits: bool
+
+
+class Waiting(NamedTuple):
+    """Answers are missing: from so many more members, or from one in particular."""
+
+    missing: int
+    reason: str
+
+
+class Lost(NamedTuple):
+    """This attempt cannot be won. `to` is the node that is further, or empty."""
+
+    reason: str
+    to: str = ""
+
+
+def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> Elected | Waiting | Lost:
+    """Judge a ballot by the answers to it, whatever else the votes show.
+
+    N-k answers meet every commit that k other members confirmed. While no answer has a term nothing was ever
+    confirmed under these rules, all members have to answer, and (timeline, LSN) compares them.
+    """
+    me = ballot.node
+    heard = {node: vote for node, vote in votes.items() if node in rules.members and vote.answer and vote.answer.ballot == ballot}
+    answers = {node: vote.answer for node, vote in heard.items() if vote.answer}
+    if any(vote.promised > ballot for node, vote in votes.items() if node in rules.members):
+        higher = max(vote.promised for node, vote in votes.items() if node in rules.members)
+        return Lost(f"ballot {ballot} came too late, {higher} is promised already")
+    if me not in answers:
+        return Waiting(rules.answers_needed, f"{me} has not answered its own ballot {ballot}")
+    mine = answers[me]
+    if any(heard[node].members != rules.members for node in heard if heard[node].members):
+        return Lost("members disagree about node_list")
+    strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
+    if strangers:
+        return Lost(f"{' '.join(strangers)} and {me} are not copies of one database (system identifiers differ)")
+    first = all(answer.term == NEVER for answer in answers.values())
+    if first and override:
+        return Elected(tuple(sorted(answers.items())), False) if override == me else Lost(f"the operator named {override} as first primary", override)
+    leader = max(answers, key=lambda node: _position(answers[node], first=first) + (node == me,))
+    if _position(answers[leader], first=first) > _position(mine, first=first):
+        return Lost(f"{leader} is further: {answers[leader].lsn} of term {answers[leader].term}, {me} has {mine.lsn} of term {mine.term}", leader)
+    need = rules.answers_needed if not first or rules.answers_needed == 1 else len(rules.members)
+    if len(answers) < need:
+        silent = " ".join(node for node in rules.members if node not in answers)
+        why = "the first election needs all members" if first else f"{need} of {len(rules.members)} members have to answer"
+        return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; {why}")
+    newest = max((vote.said for vote in heard.values()), key=lambda said: said.number)
+    if newest.owner and newest.owner not in answers:
+        return Waiting(1, f"{newest.owner} may have gone on alone (term {newest.term}); its own answer is needed")
+    return Elected(tuple(sorted(answers.items())), bool(newest.owner))
+
+
+def _position(answer: Answer, *, first: bool) -> tuple[tuple[int, str], int, int]:
+    """What compares answers; before the first term there is nothing better than (timeline, LSN)."""
+    return ((0, ""), answer.timeline, answer.lsn) if first else (answer.term, 0, answer.lsn)
+
+
+def await_timeline(state: State, term: Ballot, end: Lsn, timelines: Iterable[int]) -> State:
+    """The state of a node that is about to make, or to receive, the one new timeline of `term`; `timelines` are those it holds.
+
+    Eras that the local WAL does not reach were adopted in vain: they are forgotten, or they would label what comes now.
+    """
+    return state._replace(pending=term, eras=cut(state.eras, end), beyond=max(timelines, default=0))
+
+
+def promise(state: State, ballot: Ballot) -> State | str:
+    """The state that promises this ballot, or why it is not promised."""
+    if state.mark:
+        return f"the data directory is not whole: {state.mark}"
+    if state.reign != NEVER:
+        return f"this node acts as primary of term {state.reign}"
+    if ballot <= state.promised:
+        return f"ballot {ballot} is not above {state.promised}, which is promised already"
+    return state._replace(promised=ballot)
+
+
+# -- going alone -------------------------------------------------------------------------------------------------
+
+
+def newest_statement(votes: Iterable[Vote]) -> Statement:
+    """The newest statement about going alone that anybody shows."""
+    return max((vote.said for vote in votes), key=lambda said: said.number, default=SILENCE)
+
+
+def store(state: State, statement: Statement) -> State | None:
+    """The state of a voice that has stored this statement, and so promised its term; None when it must not, or has it.
+
+    It stores only what is newer, and nothing of a term below its promise; a primary listens to nobody until demoted.
+    """
+    own = state.reign == statement.term
+    if statement.number <= state.said.number or statement.term < state.promised or (state.reign != NEVER and not own):
+        return None
+    return state._replace(said=statement, promised=max(state.promised, statement.term))
+
+
+def stored_by(statement: Statement, votes: Mapping[str, Vote], members: Iterable[str]) -> int:
+    """How many members show that exactly this statement is what they have stored."""
+    return sum(1 for node in members if node in votes and votes[node].said == statement)
+
+
+def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str]) -> Ballot | None:
+    """The highest promise above `term` that a member shows, or None."""
+    highest = max((votes[node].promised for node in members if node in votes), default=NEVER)
+    return highest if highest > term else None
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+def state_text(state: State) -> str:
+    """The state file: a line per word."""
+    return "".join(f"{key}={value}\n" for key, value in _state_words(state))
+
+
+def parse_state(text: str) -> State:
+    """Read a state file back; ValueError when it is damaged (a damaged file is never taken for an empty one).
+
+    >>> state = State(Ballot(3, "node1"), (Era(2, Lsn(9), Ballot(1, "node2")),), said=Statement(Ballot(3, "node1"), 1, "node1"), mark="a=b")
+    >>> parse_state(state_text(state)) == state
+    True
+    """
+    words = dict(line.partition("=")[::2] for line in text.splitlines())
+    try:
+        return State(
+            Ballot.parse(words["promised"]), _parse_eras(words["eras"]), Ballot.parse(words["pending"]), Ballot.parse(words["reign"]),
+            _parse_statement(words["said"]), words["mark"], int(words["beyond"]),
+        )
+    except KeyError as missing:
+        raise ValueError(f"no line {missing} in the state file") from None
+
+
+def _state_words(state: State) -> list[tuple[str, str]]:
+    return [
+        ("promised", str(state.promised)), ("eras", eras_text(state.eras)), ("pending", str(state.pending)),
+        ("reign", str(state.reign)), ("said", _statement_text(state.said)), ("mark", state.mark), ("beyond", str(state.beyond)),
+    ]
+
+
+def vote_text(vote: Vote) -> str:
+    """The vote as the value of a node attribute.
+
+    >>> vote = Vote(Ballot(3, "n.x"), (Era(2, Lsn(9), Ballot(1, "b")),), answer=Answer(Ballot(3, "n.x"), NEVER, Lsn(8), 2, "77"), members=("a", "b"))
+    >>> parse_vote(vote_text(vote)) == vote
+    True
+    """
+    answer = vote.answer
+    return ";".join((
+        f"promised={vote.promised}", f"eras={eras_text(vote.eras)}", f"reign={vote.reign}", f"said={_statement_text(vote.said)}",
+        "answer=" + (f"{answer.ballot}/{answer.term}/{answer.lsn:X}/{answer.timeline}/{answer.system_identifier}" if answer else ""),
+        f"lsn={vote.lsn:X}", f"sysid={vote.system_identifier}", f"members={','.join(vote.members)}",
+    ))
+
+
+def parse_vote(text: str) -> Vote:
+    """Read a vote; ValueError for anything else."""
+    words = dict(part.partition("=")[::2] for part in text.split(";"))
+    try:
+        answer = None
+        if words["answer"]:
+            ballot, term, lsn, timeline, system_identifier = words["answer"].split("/")
+            answer = Answer(Ballot.parse(ballot), Ballot.parse(term), Lsn(int(lsn, 16)), int(timeline), system_identifier)
+        return Vote(
+            Ballot.parse(words["promised"]), _parse_eras(words["eras"]), Ballot.parse(words["reign"]), _parse_statement(words["said"]),
+            answer, Lsn(int(words["lsn"], 16)), words["sysid"], tuple(filter(None, words["members"].split(","))),
+        )
+    except KeyError as missing:
+        raise ValueError(f"no {missing} in the vote {text!r}") from None
+
+
+def eras_text(eras: Iterable[Era]) -> str:
+    return ",".join(f"{era.timeline}:{era.start:X}:{era.term}" for era in eras)
+
+
+def _parse_eras(text: str) -> tuple[Era, ...]:
+    parts = (item.split(":") for item in filter(None, text.split(",")))
+    return tuple(Era(int(timeline), Lsn(int(start, 16)), Ballot.parse(term)) for timeline, start, term in parts)
+
+
+def _statement_text(statement: Statement) -> str:
+    return f"{statement.term}:{statement.count}:{statement.owner}"
+
+
+def _parse_statement(text: str) -> Statement:
+    term, count, owner = text.split(":")
+    return Statement(Ballot.parse(term), int(count), owner)

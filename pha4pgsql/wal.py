@@ -1,0 +1,58 @@
+"""Write-ahead log as text and numbers: segment names, the end of the last valid record. Pure.
+
+Source of the layout: PostgreSQL's access/xlogrecord.h and xlog_internal.h (page headers of 24 bytes, 40 at the start
+of a segment, records aligned to 8 bytes), the same in all supported versions.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pha4pgsql.words import Lsn
+
+PAGE = 8192
+_SHORT_HEADER = 24
+_LONG_HEADER = 40
+_RECORD = re.compile(r"^rmgr: (\S+)\s+len \(rec/tot\):\s*\d+/\s*(\d+), .*?lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (\S*)", re.MULTILINE)
+
+
+def segment_name(timeline: int, position: Lsn, segment_size: int) -> str:
+    """The name of the segment that holds the byte at `position`.
+
+    >>> segment_name(2, Lsn.parse("0/50001B0"), 16 << 20)
+    '000000020000000000000005'
+    """
+    number = position // segment_size
+    per_id = (1 << 32) // segment_size
+    return f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
+
+
+def record_end(start: Lsn, length: int, segment_size: int) -> Lsn:
+    """Where a record of `length` bytes ends that begins at `start`, page headers within it counted.
+
+    >>> str(record_end(Lsn.parse("0/1FF0"), 100, 16 << 20))
+    '0/2070'
+    """
+    position, left = int(start), length
+    while left > (room := PAGE - position % PAGE):
+        left -= room
+        position += room
+        position += _LONG_HEADER if position % segment_size == 0 else _SHORT_HEADER
+    return Lsn((position + left + 7) // 8 * 8)
+
+
+def last_record_end(dump: str, segment_size: int) -> Lsn | None:
+    """The end of the last record that `pg_waldump` printed; None when it printed none.
+
+    A switch record fills its segment: the next one begins with the next segment.
+    """
+    last = None
+    for last in _RECORD.finditer(dump):
+        pass
+    if last is None:
+        return None
+    manager, length, start, what = last.groups()
+    end = record_end(Lsn.parse(start), int(length), segment_size)
+    if manager == "XLOG" and what == "SWITCH":
+        end = Lsn(-(-end // segment_size) * segment_size)
+    return end

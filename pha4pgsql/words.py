@@ -1,0 +1,354 @@
+"""The vocabulary of the project: frozen values, no behaviour that needs a clock, a file or a process.
+
+Layer 1: imports nothing of the library. Every other module speaks in these words.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Generator, NamedTuple, Sequence, Union
+
+
+class Lsn(int):
+    """A WAL position in bytes from the start of WAL (PostgreSQL manual, 8.20 pg_lsn Type).
+
+    >>> Lsn.parse("0/50001B0").hex16
+    '00000000050001B0'
+    >>> str(Lsn.parse("1/0"))
+    '1/0'
+    """
+
+    @classmethod
+    def parse(cls, text: str) -> Lsn:
+        """Read `high/low`, both hexadecimal; anything else is a ValueError."""
+        high, slash, low = text.strip().partition("/")
+        if not slash:
+            raise ValueError(f"not an LSN: {text!r}")
+        return cls((int(high, 16) << 32) + int(low, 16))
+
+    def __str__(self) -> str:
+        return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
+
+    @property
+    def hex16(self) -> str:
+        """The form of the node attributes: two zero-padded halves of eight upper-case digits."""
+        return f"{int(self):016X}"
+
+
+class Ballot(NamedTuple):
+    """One attempt to become primary; ordered by round, then by the candidate's name, so no two are equal.
+
+    The ballot of a promotion that happened is called its *term*.
+    """
+
+    round: int
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.round}.{self.node}"
+
+    @classmethod
+    def parse(cls, text: str) -> Ballot:
+        number, _, node = text.partition(".")
+        return cls(int(number), node)
+
+
+NEVER = Ballot(0, "")
+"""Lower than every ballot: nothing promised, or WAL from before the cluster's first promotion."""
+
+
+class Era(NamedTuple):
+    """A timeline, the position at which it began (the switch point), and the term that began it."""
+
+    timeline: int
+    start: Lsn
+    term: Ballot
+
+
+class Statement(NamedTuple):
+    """What a primary said about going alone; newest by (term, count). An empty owner means: not alone."""
+
+    term: Ballot
+    count: int
+    owner: str
+
+    @property
+    def number(self) -> tuple[Ballot, int]:
+        return (self.term, self.count)
+
+
+SILENCE = Statement(NEVER, 0, "")
+
+
+class State(NamedTuple):
+    """The state file of a node: what it must never forget. Outside the data directory, replaced atomically, fsynced.
+
+    promised: no ballot below it is answered, no primary below it is followed.
+    eras: the terms of the local WAL, oldest first.
+    pending: the term of a timeline that is not in `eras` yet: the one that this node, or its upstream, makes under this ballot.
+    beyond: the highest timeline that the local WAL held when `pending` was stored; the pending one is above it.
+    reign: the term under which this node acts as primary, from before pg_promote until it was demoted.
+    said: the newest statement about going alone that this node has stored.
+    mark: why the data directory cannot be trusted (a clone or rewind has begun and not ended), or empty.
+    """
+
+    promised: Ballot = NEVER
+    eras: tuple[Era, ...] = ()
+    pending: Ballot = NEVER
+    reign: Ballot = NEVER
+    said: Statement = SILENCE
+    mark: str = ""
+    beyond: int = 0
+
+
+class Answer(NamedTuple):
+    """What a member says to one ballot, after it has promised it: the position of its WAL, which nobody moves from then on."""
+
+    ballot: Ballot
+    term: Ballot
+    lsn: Lsn
+    timeline: int
+    system_identifier: str
+
+
+class Vote(NamedTuple):
+    """All that a node publishes for elections, in one private attribute, written by that node alone.
+
+    `answer` is the last answer given; `lsn` the end of WAL while the node receives none (0: unknown or moving).
+    """
+
+    promised: Ballot = NEVER
+    eras: tuple[Era, ...] = ()
+    reign: Ballot = NEVER
+    said: Statement = SILENCE
+    answer: Answer | None = None
+    lsn: Lsn = Lsn(0)
+    system_identifier: str = ""
+    members: tuple[str, ...] = ()
+
+
+class Mode(Enum):
+    """`rep_mode`: who has to confirm a commit."""
+
+    NONE = "none"
+    ASYNC = "async"
+    SYNC = "sync"
+    QUORUM = "quorum"
+    SLAVE = "slave"
+
+
+class Run(Enum):
+    """What the processes of an instance show."""
+
+    DOWN = "down"
+    """No postmaster."""
+    STARTING = "starting"
+    """A postmaster that does not accept connections yet: crash recovery, or a standby before consistency."""
+    STANDBY = "standby"
+    PRIMARY = "primary"
+    STOPPING = "stopping"
+    """A postmaster that refuses connections because it shuts down."""
+    SILENT = "silent"
+    """A live postmaster that did not answer in time: not known to be dead."""
+
+
+class Failure(Exception):
+    """Something a person has to know: what was seen, what was expected, and what to type.
+
+    `str()` is the message, with a `HINT:` sentence when there is one.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message if not hint else f"{message}\nHINT: {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class ConfigurationError(Failure):
+    """The user's settings are at fault."""
+
+
+class EnvironmentFailure(Failure):
+    """The machine is at fault: a program, a directory, a right is missing."""
+
+
+class ClusterRefusal(Failure):
+    """The cluster says no: the operation would not be safe, or cannot be done in the present state."""
+
+
+class Upstream(NamedTuple):
+    """Where a standby receives WAL from: a node, through the slot which that node made for one term only."""
+
+    node: str
+    slot: str
+
+
+class Follower(NamedTuple):
+    """One row of pg_stat_replication, with the slot that it uses. `flush` is None before the first reply."""
+
+    name: str
+    state: str
+    sync_state: str
+    flush: Lsn | None
+    slot: str
+
+
+class Instance(NamedTuple):
+    """The PostgreSQL of this node as observed once.
+
+    `lsn` is the end of valid WAL (a primary: its flush position), None when it could not be found out.
+    `receiving`: a WAL receiver process exists; `streaming`: it gets WAL. `upstream`: what the settings file names. `names`: the
+    synchronous_standby_names in the settings file, `names_shown` what a session sees (None: could not ask).
+    `histories`: (timeline, parent, switch point) of every timeline of which the local WAL holds a segment.
+    `checkpoint` is the last one of the control file.
+    `proven`: a commit of our own was seen waiting for synchronous replication since the last change of `names`.
+    """
+
+    run: Run = Run.DOWN
+    lsn: Lsn | None = None
+    timeline: int = 0
+    checkpoint: Lsn = Lsn(0)
+    system_identifier: str = ""
+    receiving: bool = False
+    streaming: bool = False
+    upstream: Upstream | None = None
+    names: str = ""
+    names_shown: str | None = None
+    followers: tuple[Follower, ...] = ()
+    slots: tuple[str, ...] = ()
+    histories: tuple[tuple[int, int, Lsn], ...] = ()
+    proven: bool = False
+
+
+class Rules(NamedTuple):
+    """What the configuration says, the same on all members. `sync_count` is k of the safety rules."""
+
+    resource: str
+    members: tuple[str, ...]
+    mode: Mode = Mode.SYNC
+    sync_count: int = 1
+    strict: bool = False
+    slot_prefix: str = "pha"
+    maxlag: int = 0
+
+    @property
+    def answers_needed(self) -> int:
+        """How many members have to answer a ballot: N-k meet every acknowledged commit."""
+        return len(self.members) - self.sync_count if self.mode is not Mode.ASYNC else 1
+
+
+class Scene(NamedTuple):
+    """Everything one decision may look at, read once: files, the local instance, and what reached us of the others.
+
+    `elapsed` and `left` are seconds since the operation began and until it has to end. `online` are the nodes that
+    Pacemaker's local view shows in the membership, `attributes` the published node attributes by (node, name).
+    `override` is the node which the operator named as first primary, or empty.
+    """
+
+    me: str
+    rules: Rules
+    state: State = State()
+    instance: Instance = Instance()
+    votes: tuple[tuple[str, Vote], ...] = ()
+    round: int = 1
+    override: str = ""
+    online: frozenset[str] = frozenset()
+    dc: str = ""
+    attributes: tuple[tuple[tuple[str, str], str], ...] = ()
+    repl_info: str = ""
+    elapsed: float = 0.0
+    left: float = 60.0
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return tuple(node for node in self.rules.members if node != self.me)
+
+    def vote(self, node: str) -> Vote:
+        return dict(self.votes).get(node, Vote())
+
+    def attribute(self, node: str, name: str) -> str | None:
+        return dict(self.attributes).get((node, name))
+
+
+class Store(NamedTuple):
+    """Replace the state file, durably."""
+
+    state: State
+
+
+class Publish(NamedTuple):
+    """Show this vote to the other nodes."""
+
+    vote: Vote
+
+
+class Follow(NamedTuple):
+    """Receive WAL from this upstream, or from nobody, from now on."""
+
+    upstream: Upstream | None
+
+
+class Name(NamedTuple):
+    """Write synchronous_standby_names and reload."""
+
+    names: str
+
+
+class MakeSlots(NamedTuple):
+    """Create physical replication slots that are not there yet."""
+
+    slots: tuple[str, ...]
+
+
+class Launch(NamedTuple):
+    """Start the postmaster as a standby with this upstream and this synchronous_standby_names.
+
+    Slots of earlier terms are removed before, while nobody can use them. Does not wait until it accepts connections.
+    """
+
+    upstream: Upstream | None
+    names: str
+
+
+class Shutdown(NamedTuple):
+    """End the postmaster: `fast`, then `immediate` after the configured time."""
+
+
+class Promote(NamedTuple):
+    """Ask the standby to become primary; does not wait for it."""
+
+
+class Prove(NamedTuple):
+    """Commit a record of our own and look whether it waits for synchronous replication."""
+
+
+class Attributes(NamedTuple):
+    """Set transient (`reboot`) and permanent (`forever`) node attributes, by (node, name); None deletes."""
+
+    transient: tuple[tuple[tuple[str, str], str | None], ...] = ()
+    permanent: tuple[tuple[tuple[str, str], str | None], ...] = ()
+
+
+class Properties(NamedTuple):
+    """Set cluster properties of our own set; None deletes."""
+
+    values: tuple[tuple[str, str | None], ...]
+
+
+Action = Union[
+    Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Attributes, Properties,
+]
+
+
+class Outcome(NamedTuple):
+    """How a procedure ended: whether it reached its aim, and why it did not (or what a person should know)."""
+
+    ok: bool
+    reason: str = ""
+
+
+Procedure = Generator[Sequence[Action], Scene, Outcome]
+"""A decision that takes several looks: yields actions to perform in order, receives a fresh scene, returns its outcome.
+
+An empty list means: look again soon. A procedure keeps nothing that a crash may take away: the state file is its memory.
+"""

@@ -1,0 +1,224 @@
+"""The operators' commands: what is still missing, what is shown, exit codes. No cluster is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pha4pgsql import cli, cli_status, pacemaker, text
+from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Vote
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLES = ROOT / "tests" / "samples"
+COMMANDS = ("cls_start", "cls_stop", "cls_status", "cls_master", "cls_cleanup")
+
+
+def cib(name: str = "cib-healthy.xml", *changes: tuple[str, str]) -> text.Tree:
+    """A saved CIB, with replacements each of which must hit."""
+    xml = (SAMPLES / name).read_text()
+    for old, new in changes:
+        assert old in xml
+        xml = xml.replace(old, new)
+    return ElementTree.fromstring(xml)  # noqa: S314
+
+
+def site(*changes: tuple[str, str]) -> cli.Site:
+    """The healthy cluster, changed."""
+    tree = cib("cib-healthy.xml", *changes)
+    return cli.Site(text.cluster(tree), cli.the_set(text.replicated_sets(tree)))
+
+
+def shown(name: str, told: cli_status.Told = cli_status.UNTOLD, *, quorate: bool = True) -> cli_status.Report:
+    """A report from saved answers."""
+    tree = cib(f"cib-{name}.xml")
+    sets = tuple(text.replicated_sets(tree))
+    view = text.view(ElementTree.parse(SAMPLES / f"crm_mon-{name}.xml").getroot())  # noqa: S314
+    return cli_status.report(cli_status.Sight(text.cluster(tree), sets, view, quorate, "node1"), sets[0], told)
+
+
+def test_nothing_is_missing_in_a_healthy_cluster() -> None:
+    """cls_start ends as soon as this is so."""
+    assert cli.missing_for_primary(site()) == []
+    assert cli.missing_for_standbys(site()) == []
+
+
+def test_a_standby_that_does_not_stream_is_named() -> None:
+    """The node and its data-status are in the message."""
+    (reason,) = cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', 'value="DISCONNECT"')))
+    assert "node3" in reason
+    assert "DISCONNECT" in reason
+
+
+@pytest.mark.parametrize("status", ["LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC"])
+def test_healthy_data_status(status: str) -> None:
+    """The values with which a node counts as replicating."""
+    assert cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', f'value="{status}"'))) == []
+
+
+def test_a_remembered_data_status_does_not_count() -> None:
+    """After a reboot data-status still says that the standby streams, while status says that it is alone."""
+    (reason,) = cli.missing_for_standbys(site(('value="HS:async"', 'value="HS:alone"')))
+    assert "HS:alone" in reason
+
+
+def test_an_offline_node_is_named() -> None:
+    """Its data-status is permanent and still says that it streams: that does not count."""
+    changed = site(('<node_state id="3" uname="node3" in_ccm="true"', '<node_state id="3" uname="node3" in_ccm="false"'))
+    assert any("node3 is offline" in reason for reason in cli.missing_for_standbys(changed))
+
+
+def test_a_name_that_the_cluster_does_not_know_is_named() -> None:
+    """A slip in node_list is told, not waited for in silence."""
+    changed = site(('value="node1 node2 node3"', 'value="node1 node2 nodeX"'))
+    assert any("nodeX" in reason for reason in cli.missing_for_standbys(changed))
+
+
+def test_a_first_election_that_waits_names_the_silent() -> None:
+    """Nobody has a term and one member has not answered: the operator learns whom all wait for, and the way out."""
+    silent = {"node1": Vote(), "node2": Vote()}
+    (reason,) = cli.first_election(site(), silent)
+    assert "node3" in reason
+    assert "cls_setup" in reason
+    assert cli.first_election(site(), {**silent, "node3": Vote()}) == []
+    assert cli.first_election(site(), {"node1": Vote(eras=(Era(1, Lsn(0), Ballot(1, "node1")),))}) == []
+
+
+def test_conditions_tell_every_online_member() -> None:
+    """Role, status, data-status and score of each."""
+    first, second, _ = cli.conditions(site())
+    assert all(word in first for word in ("node1", "promoted", "PRI", "LATEST", "1000"))
+    assert all(word in second for word in ("node2", "started", "HS:sync", "STREAMING|SYNC", "100"))
+
+
+def test_still_running_lists_everything_of_the_set() -> None:
+    """cls_stop waits for instances and addresses, not for pgwatch."""
+    running = " ".join(cli.still_running(site()))
+    assert all(name in running for name in ("vip-master", "vip-slave", "node1", "node2", "node3"))
+    assert "pgwatch" not in running
+
+
+def test_no_set_and_unknown_set() -> None:
+    """Nothing configured is the cluster's refusal."""
+    with pytest.raises(ClusterRefusal):
+        cli.the_set([])
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (pacemaker.Unreachable("x"), 101),
+        (cli.WithoutQuorum("x"), 102),
+        (ClusterRefusal("x"), 1),
+        (ConfigurationError("x"), 1),
+        (EnvironmentFailure("x"), 1),
+    ],
+)
+def test_exit_codes(failure: Failure, code: int) -> None:
+    """100 + the seed's reasons; 1 for the rest."""
+    assert cli.exit_code(failure) == code
+
+
+def test_status_text_has_the_content_of_the_walkthrough() -> None:
+    """Line by line, blanks apart."""
+    lines = [" ".join(line.split()) for line in cli_status.as_text(shown("healthy")).splitlines()]
+    for line in (
+        "Stack: corosync",
+        "Online: [ node1 node2 node3 ]",
+        "vip-master (ocf::heartbeat:IPaddr2): Started node1",
+        "vip-slave (ocf::heartbeat:IPaddr2): Started node2",
+        "Promoted: [ node1 ]",
+        "Unpromoted: [ node2 node3 ]",
+        "* Node node1:",
+        "+ master-pgsql : 1000",
+        "+ pgsql-data-status : LATEST",
+        "+ pgsql-master-baseline : 00000000050001B0",
+        "+ pgsql-status : PRI",
+        "+ master-pgsql : 100",
+        "+ pgsql-data-status : STREAMING|SYNC",
+        "+ pgsql-status : HS:sync",
+        "+ master-pgsql : -INFINITY",
+        "+ pgsql-data-status : STREAMING|ASYNC",
+        "+ pgsql-status : HS:async",
+        "Migration Summary:",
+    ):
+        assert line in lines
+    assert lines[-2:] == ["", "pgsql_REPL_INFO:node1|1|00000000050001B0"]
+    assert any(line.startswith("Current DC: node1 (version") and line.endswith("partition with quorum") for line in lines)
+
+
+def test_status_says_when_there_is_no_quorum() -> None:
+    """The whole report is still there."""
+    lines = cli_status.as_text(shown("healthy", quorate=False)).splitlines()
+    assert lines[0].startswith("WARNING")
+    assert any(line.endswith("partition WITHOUT quorum") for line in lines)
+    assert lines[-1].startswith("pgsql_REPL_INFO:")
+
+
+def test_status_shows_reasons_of_failures() -> None:
+    """The agent's exit reason reaches the operator."""
+    found = cli_status.as_text(shown("failures"))
+    assert "Failed Actions:" in found
+    assert "exitreason='Simulated failure'" in found
+    assert "fail-count=" in found
+
+
+def test_status_json() -> None:
+    """The fields that programs rely on; null where nothing is known."""
+    told = cli_status.Told({"node1": 2, "node2": 2}, (cli_status.Follower("node2", 168), cli_status.Follower("node3", None)))
+    found = json.loads(json.dumps(cli_status.as_json(shown("healthy", told))))
+    assert found["primary"] == "node1"
+    assert found["quorate"] is True
+    assert found["repl_info"] == "node1|1|00000000050001B0"
+    assert found["vips"] == {"vip-master": "node1", "vip-slave": "node2"}
+    assert found["nodes"][0] == {
+        "name": "node1", "online": True, "status": "PRI", "data_status": "LATEST", "score": "1000", "xlog_loc": None,
+        "baseline": "00000000050001B0", "timeline": 2, "lag_bytes": 0,
+    }
+    assert [(row["timeline"], row["lag_bytes"]) for row in found["nodes"][1:]] == [(2, 168), (None, None)]
+
+
+def test_status_of_a_cluster_without_a_set() -> None:
+    """Before cls_setup there is something to show, too."""
+    sight = cli_status.Sight(text.cluster(cib()), (), text.view(ElementTree.parse(SAMPLES / "crm_mon-healthy.xml").getroot()), True, "x")  # noqa: S314
+    assert cli_status.as_json(cli_status.report(sight, None, cli_status.UNTOLD))["vips"] == {}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_works_from_anywhere_and_through_a_symbolic_link(command: str, tmp_path: Path) -> None:
+    """The library is found from the real place of the command."""
+    link = tmp_path / command
+    link.symlink_to(ROOT / "bin" / command)
+    done = subprocess.run([sys.executable, "-IS", link, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command in done.stdout
+    assert os.access(ROOT / "bin" / command, os.X_OK)
+
+
+@pytest.mark.parametrize(("command", "words"), [("cls_start", ["--timeout", "soon"]), ("cls_status", ["--jso n"]), ("cls_master", ["node1"])])
+def test_wrong_usage(command: str, words: list[str]) -> None:
+    """Code 100, a message and a hint."""
+    done = subprocess.run([sys.executable, "-IS", ROOT / "bin" / command, *words], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == cli.USAGE
+    assert "HINT:" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_fragment_holds_all_changes() -> None:
+    """One write for all attributes and properties, by the ids which crm_attribute uses."""
+    xml = pacemaker._fragment({("a", "x"): "<1>", ("b", "x"): "2"}, {"p": "q|r"}, "pgsql_replication", {"a": "1", "b": "2"})  # noqa: SLF001
+    found = text.cluster(ElementTree.fromstring(xml))  # noqa: S314
+    assert {node: dict(member.permanent) for node, member in found.members.items()} == {"a": {"x": "<1>"}, "b": {"x": "2"}}
+    assert found.properties == {"p": "q|r"}
+    assert 'id="nodes-1-x"' in xml
+
+
+def test_an_unknown_node_is_refused_before_anything_is_written() -> None:
+    """A write to a node that Pacemaker does not know would create one."""
+    with pytest.raises(EnvironmentFailure):
+        pacemaker._fragment({("ghost", "x"): "1"}, {}, "s", {"a": "1"})  # noqa: SLF001
