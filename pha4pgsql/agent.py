@@ -140,24 +140,39 @@ def demote(settings: Settings, context: Context) -> int:
 
 
 def notify(settings: Settings, context: Context) -> int:
-    """What a node does when another one starts, stops, is promoted or demoted. A notification's exit code is ignored by Pacemaker."""
-    told = context.notify
-    me = context.node
-    procedure: Callable[[Scene], Procedure]
-    if not settings.replicated:
-        return Code.SUCCESS
+    """What a node does when another one starts, stops, is promoted or demoted. A notification's exit code is ignored by Pacemaker.
+
+    Every notification is waited for by the whole cluster, so each does only what cannot wait for the next monitor.
+    """
+    told, site = context.notify, Site(settings, context, log)
     if told.event == "pre-promote" and told.promote:
         candidate = told.promote[0]
-        outcome = Site(settings, context, log).drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), whole=False)
-        log("INFO", outcome.reason)
-    elif told.event in ("post-promote", "post-demote", "post-start", "post-stop") and me not in getattr(told, told.operation):
-        site = Site(settings, context, log)
-        run = site.instance(disk=False).run
-        if run in (Run.PRIMARY, Run.STANDBY):
-            procedure = pgsql.reign if run is Run.PRIMARY else pgsql.follow
-            outcome = site.drive(procedure)
-            log("INFO" if outcome.ok else "WARNING", outcome.reason)
+        outcome = site.drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), whole=False)
+    else:
+        outcome = _hear(site, told.event, getattr(told, told.operation))
+    if outcome.reason:
+        log("INFO" if outcome.ok else "WARNING", outcome.reason)
     return Code.SUCCESS
+
+
+def _hear(site: Site, event: str, nodes: tuple[str, ...]) -> Outcome:
+    """A standby follows a new primary, or stands when nobody else does; a primary looks after a standby that came or went."""
+    instance = site.instance(disk=False)
+    if instance.run is Run.PRIMARY and event in ("post-start", "post-stop"):
+        return site.drive(pgsql.reign)
+    if instance.run is not Run.STANDBY:
+        return Outcome(True)
+    if event == "post-promote" and (instance.upstream is None or instance.upstream.node != nodes[0]):
+        return site.drive(pgsql.follow)
+    if event in ("post-demote", "post-stop") and not _somebody_stands(site, nodes):
+        return site.drive(pgsql.follow)
+    return Outcome(True)
+
+
+def _somebody_stands(site: Site, gone: tuple[str, ...]) -> bool:
+    """Whether a member other than those that just went has a promotion score above 0."""
+    scores = pacemaker.attributes(f"master-{site.settings.resource}")
+    return any(node not in gone and pgsql.positive(value) for node, value in scores.items())
 
 
 def _code(outcome: Outcome) -> int:

@@ -194,11 +194,16 @@ def not_replicating(site: Site, node: str) -> str:
 
 
 def still_running(site: Site) -> list[str]:
-    """What of the set runs somewhere."""
+    """What of the set runs somewhere: one text for each resource, `pgsql is promoted on node1, started on node2 node3`."""
     cluster, named = site
-    names = (named.primitive, *named.addresses)
-    found = [(name, node, member.roles.get(name, "stopped")) for name in names for node, member in cluster.members.items() if member.online]
-    return [f"{name} is {role} on {node}" for name, node, role in found if role != "stopped"]
+    found = []
+    for name in (named.primitive, *named.addresses):
+        roles: dict[str, list[str]] = {}
+        for node in cluster.online:
+            roles.setdefault(cluster.members[node].roles.get(name, "stopped"), []).append(node)
+        places = ", ".join(f"{role} on {' '.join(nodes)}" for role, nodes in sorted(roles.items()) if role != "stopped")
+        found += [f"{name} is {places}"] if places else []
+    return found
 
 
 # ---------------------------------------------------------------- waiting

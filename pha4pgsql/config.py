@@ -219,7 +219,8 @@ CHAPTERS = (
             "fencing: true, false, or auto: true when the cluster has a fencing device at cls_setup, otherwise false and a warning"),
         Key("resource_stickiness", _score, "1", "default of all resources: how much they prefer to stay where they are"),
         Key("migration_threshold", _count, "10", "default of all resources: failures on a node after which they leave it"),
-        Key("cluster_properties", _settings, "", "further cluster properties, name=value with blanks between them", example="load-threshold=200%"),
+        Key("cluster_properties", _settings, "load-threshold=1000%", "further cluster properties, name=value with blanks between them; load-threshold: Pacemaker "
+            "runs one action at a time on a node whose load is above it, and a busy database must not make a failover slow"),
     )),
     Chapter("PostgreSQL", (
         Key("pgsql_bindir", _absolute, "", "directory of pg_ctl, psql, postgres, pg_rewind ...; empty: that of pgsql_pgctl", "bindir",

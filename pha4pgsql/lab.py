@@ -165,9 +165,8 @@ class Lab:
         """Where the machine sees what a node has written, also while it is off: the root of its own files."""
         plan = self.plan
         plan.node(node)
-        if plan.disk:
-            return f"{plan.disk}/{node}/upper/root"
-        return f"/proc/{_hub(self.room)}/root{self.room}/disk/{node}/upper/root"
+        outside = "" if plan.disk else f"/proc/{_hub(self.room)}/root"
+        return f"{outside}{plan.disks}/{node}/upper/root"
 
     def down(self) -> None:
         """End the lab with everything in it. Nothing to end is no failure."""
@@ -178,8 +177,7 @@ class Lab:
         if hub:
             _end(hub)
         if plan is not None and plan.disk:
-            for node in plan.nodes:
-                shutil.rmtree(f"{plan.disk}/{node.name}", ignore_errors=True)
+            shutil.rmtree(plan.disks, ignore_errors=True)
         shutil.rmtree(self.room, ignore_errors=True)
         with suppress(OSError):
             os.rmdir(ROOM)

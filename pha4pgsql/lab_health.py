@@ -12,8 +12,10 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pha4pgsql import lab_probe
+from pha4pgsql.lab_words import CLIENT
+from pha4pgsql.system import Completed
 from pha4pgsql.text import View, view
-from pha4pgsql.words import ClusterRefusal
+from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,15 +137,23 @@ def servers_lack(servers: Mapping[str, Server], addresses: Mapping[str, str], wr
 def _view(lab: Lab, expected: Sequence[Seen]) -> View | None:
     """The cluster as the first node that answers sees it."""
     for row in expected:
-        done = lab.run(row.name, ["crm_mon", "--one-shot", "--inactive", "--output-as=xml"], timeout=DEADLINE)
+        done = _run(lab, row.name, ["crm_mon", "--one-shot", "--inactive", "--output-as=xml"])
         if done.ok:
             return view(ET.fromstring(done.out))  # noqa: S314
     return None
 
 
+def _run(lab: Lab, node: str, argv: Sequence[str]) -> Completed:
+    """A node may be switched off, by fencing for instance, just before it is asked: that is an answer too."""
+    try:
+        return lab.run(node, argv, timeout=DEADLINE)
+    except EnvironmentFailure as failure:
+        return Completed(1, "", failure.message)
+
+
 def _servers(lab: Lab, expected: Sequence[Seen]) -> dict[str, Server]:
     addresses = [*(row.address for row in expected), lab.writer_vip, lab.reader_vip]
-    done = lab.run("client", ["/usr/bin/python3", "-I", lab_probe.__file__, lab.port, *addresses], timeout=DEADLINE)
+    done = _run(lab, CLIENT, ["/usr/bin/python3", "-I", lab_probe.__file__, lab.port, *addresses])
     if not done.ok:
         return dict.fromkeys(addresses, Server(error=f"the client cannot ask: {done.err.strip() or done.code}"))
     return {address: _server(answer) for address, answer in json.loads(done.out).items()}

@@ -113,9 +113,12 @@ def _mount_proper(root: str) -> None:
 
 
 def _out_of_sight(plan: Plan) -> tuple[str, ...]:
-    """The checkout and PostgreSQL's programs where the node's empty run, tmp or dev would hide them."""
-    wanted = (checkout(), os.path.dirname(plan.bindir))
-    return tuple(path for path in wanted if path.startswith(("/run/", "/tmp/", "/dev/")))  # noqa: S108
+    """What holds the checkout and PostgreSQL's programs, where the node's empty run, tmp or dev would hide them.
+
+    The whole directory below /tmp, as programs find their libraries beside them.
+    """
+    hidden = [path.split("/")[1:3] for path in (checkout(), plan.bindir) if path.startswith(("/run/", "/tmp/", "/dev/"))]  # noqa: S108
+    return tuple(dict.fromkeys("/" + "/".join(parts) for parts in hidden))
 
 
 def checkout() -> str:

@@ -70,6 +70,8 @@ def check_machine(plan: Plan, *, bare: bool = False) -> None:
         raise EnvironmentFailure("not root, expected to be run as root: namespaces and mounts need it", "sudo cls_lab up")
     lacking = {program: package for program, package in PROGRAMS.items() if not shutil.which(program, path=_path())}
     lacking.update({path: package for path, package in FILES.items() if not bare and not os.path.exists(path)})
+    if plan.disk and not (os.path.isabs(plan.disk) and os.path.isdir(plan.disk)):
+        raise ConfigurationError(f"--disk is {plan.disk}, expected the absolute path of a directory", f"mkdir {plan.disk}")
     if lacking:
         packages = " ".join(sorted(set(lacking.values())))
         raise EnvironmentFailure(f"missing on this machine: {', '.join(lacking)}", f"apt-get install {packages}, or ./install.sh --demo")
@@ -189,9 +191,10 @@ def _set_up(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
         push = ["cibadmin", "--modify", "--allow-create", "--xml-text", fencing_xml(plan)]
         _must(lab.run(first, push), f"cibadmin on {first}")
         step("fencing is configured (fence_lab)")
-    _must(lab.run(first, ["cls_setup"], timeout=120), f"cls_setup on {first}")
+    kept = f"the nodes are still there: cls_lab logs{named(plan)} {first}; cls_lab down{named(plan)}"
+    _must(lab.run(first, ["cls_setup"], timeout=120), f"cls_setup on {first}", kept)
     step("cls_setup is through")
-    _must(lab.run(first, ["cls_start"], timeout=180), f"cls_start on {first}")
+    _must(lab.run(first, ["cls_start"], timeout=180), f"cls_start on {first}", kept)
     step("cls_start is through")
 
 
@@ -216,16 +219,21 @@ def _write(lab: Lab, node: str, path: str, content: str) -> None:
     _must(lab.run(node, ["install", "-m", "600", "/dev/stdin", path], text=content), f"writing {path} on {node}")
 
 
-def _must(done: Completed, what: str) -> Completed:
+def _must(done: Completed, what: str, hint: str = "") -> Completed:
     if not done.ok:
         said = "\n".join(part.strip() for part in (done.out, done.err) if part.strip())
-        raise ClusterRefusal(f"{what} ended with {done.code}:\n{said}", "cls_lab list shows whether the nodes are still there to be looked at")
+        raise ClusterRefusal(f"{what} ended with {done.code}:\n{said}", hint)
     return done
+
+
+def named(plan: Plan) -> str:
+    """The option that says which lab, where it takes one."""
+    return "" if plan.name == "lab" else f" --name {plan.name}"
 
 
 def how_to_play(plan: Plan) -> str:
     """What can be typed now."""
-    name = "" if plan.name == "lab" else f" --name {plan.name}"
+    name = named(plan)
     psql = f'cls_lab run{name} {CLIENT} -- psql "host={Lab.writer_vip} dbname=postgres user=postgres"'
     rows = (
         (f"cls_lab run{name} node1 -- cls_status", "what the cluster looks like"),

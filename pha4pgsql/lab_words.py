@@ -62,6 +62,11 @@ class Plan(NamedTuple):
         return f"{ROOM}/{self.name}"
 
     @property
+    def disks(self) -> str:
+        """The directory of the nodes' disks, as the hub sees it: in memory unless `disk` names a place."""
+        return f"{self.disk or self.room}/disks-{self.name}"
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         members = tuple(Node(f"node{number}", f"192.168.0.{230 + number}", member=True) for number in range(1, self.size + 1))
         return (*members, Node(CLIENT, CLIENT_ADDRESS, member=False))

@@ -83,8 +83,10 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
     state, instance = scene.state, scene.instance
     acting = instance.run is Run.PRIMARY and state.pending == NEVER
     frozen = not instance.streaming and instance.run is not Run.PRIMARY
+    given = scene.vote(scene.me).answer
+    kept = given if given and given.ballot <= state.promised else None  # an answer without its promise is none
     return Vote(
-        state.promised, state.eras, state.reign if acting else NEVER, state.said, answer or scene.vote(scene.me).answer,
+        state.promised, state.eras, state.reign if acting else NEVER, state.said, answer or kept,
         (instance.lsn or Lsn(0)) if frozen else Lsn(0), instance.system_identifier, scene.rules.members,
     )
 
@@ -269,23 +271,46 @@ def stand(scene: Scene) -> Procedure:
 
 
 def standing(scene: Scene) -> str | None:
-    """The promotion score of a standby that sees no primary; None: too little is visible to change it."""
+    """The promotion score of a standby that sees no primary; None: leave it as it is.
+
+    Whoever can win by what is visible stands, unless another one that can win stands already: two with equal scores
+    would make Pacemaker change its mind in the middle of an election.
+    """
+    score = attribute_name(scene.rules, "score")
+    able = winners(scene)
+    if scene.me not in able:
+        return "-INFINITY" if len(able) > 0 else None
+    if any(positive(scene.attribute(node, score)) for node in able):
+        return None
+    return "100" if max(able, key=lambda node: _fitness(scene, node)) == scene.me else None
+
+
+def positive(score: str | None) -> bool:
+    """Whether a promotion score lets Pacemaker promote."""
+    return score is not None and score not in ("", "0") and not score.startswith("-")
+
+
+def winners(scene: Scene) -> list[str]:
+    """The members that would win an election by the positions that are visible; empty when too little is visible."""
     rules = scene.rules
     visible = {node: vote for node, vote in scene.votes if node in rules.members and vote.lsn}
-    if scene.me not in visible:
-        return None
-    terms = {node: term_at(vote.eras, vote.lsn) for node, vote in visible.items()}
-    first = all(term == NEVER for term in terms.values())
+    place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
+    first = all(term == NEVER for term, _ in place.values())
     if first and scene.override:
-        return "1000" if scene.override == scene.me else "-INFINITY"
-    need = len(rules.members) if first and rules.mode is not Mode.ASYNC else rules.answers_needed
-    newest = newest_statement(visible.values())
-    if len(visible) < need or (newest.owner and newest.owner not in visible):
-        return None
-    order = {node: (terms[node], visible[node].lsn, node != scene.dc, -rules.members.index(node)) for node in visible}
-    if max(order, key=order.__getitem__) == scene.me:
-        return "100"
-    return "10" if order[scene.me][:2] == max(order.values())[:2] else "-INFINITY"
+        return [scene.override] if scene.override in visible else []
+    need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
+    owner = newest_statement(visible.values()).owner
+    running = [node for node in visible if scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN")]
+    return [
+        node for node in running
+        if sum(place[other] <= place[node] for other in visible) >= need and (not owner or (owner in visible and place[owner] <= place[node]))
+    ]
+
+
+def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:
+    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order of the list."""
+    vote = scene.vote(node)
+    return (-dict(scene.failures).get(node, 0), (term_at(vote.eras, vote.lsn), vote.lsn), node != scene.dc, -scene.rules.members.index(node))
 
 
 def _settle(scene: Scene) -> Look:
@@ -310,9 +335,11 @@ def promote(scene: Scene) -> Procedure:
     if scene.instance.run is not Run.STANDBY:
         return Outcome(False, f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     ballot = Ballot(scene.round, scene.me)
-    promised = scene.state.promised
-    if promised.node == scene.me and promised.round >= scene.round and promised not in (era.term for era in scene.state.eras):
-        ballot = promised
+    if scene.state.promised.node == scene.me and scene.state.promised.round >= scene.round:
+        ballot = scene.state.promised
+    if ballot in (era.term for era in scene.state.eras):
+        yield [_next_round(scene)]
+        return Outcome(False, f"ballot {ballot} was won before, and a term makes one timeline only; the next attempt has a new one")
     given = scene.vote(scene.me).answer
     if given is None or given.ballot != ballot:
         outcome = yield from answer(scene, ballot)
@@ -326,14 +353,17 @@ def promote(scene: Scene) -> Procedure:
         verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
     if isinstance(verdict, Elected) and scene.state.promised != ballot:
         verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
+    if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
+        verdict = Lost(f"the end of the local WAL is {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) else ""
         scores = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
         yield [*attributes(scene, scores), _next_round(scene)]
         return Outcome(False, verdict.reason)
+    mine = dict(verdict.answers)[scene.me].lsn
     followers = can_follow(scene, verdict)
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
-    state = await_timeline(scene.state, ballot, scene.instance.lsn or Lsn(0), timelines(scene))._replace(reign=ballot, said=said)
+    state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
     scene = yield [
         Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Follow(None), Promote(),
     ]
@@ -349,7 +379,7 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
 
     They follow before they know our terms, so these must be theirs; whoever is behind by a term joins later.
     """
-    mine = scene.instance.lsn or Lsn(0)
+    mine = dict(elected.answers)[scene.me].lsn
     eras = cut(scene.state.eras, mine)
     return tuple(
         node for node, given in elected.answers

@@ -334,7 +334,7 @@ def recovery_conf(settings: Settings, node: str, source: Upstream | None) -> str
     lines = [f"# upstream {source.node} {source.slot}"] if source else ["# no upstream"]
     if source is not None:
         conninfo = (
-            f"host={source.node},{settings.master_ip} port={settings.pgport} user={settings.repuser} application_name={node} "
+            f"host={','.join(dict.fromkeys((source.node, settings.master_ip)))} port={settings.pgport} user={settings.repuser} application_name={node} "
             f"passfile={settings.passfile} connect_timeout=3 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 {settings.primary_conninfo_opt}"
         )
         lines += [f"primary_conninfo = {quoted(conninfo.strip())}", f"primary_slot_name = {quoted(source.slot)}"]
@@ -497,7 +497,7 @@ def _pause_once(query: Callable[[str], list[dict[str, Any]]], version: int, dead
     else:
         query("select pg_wal_replay_pause()")
         patience = min(deadline, time.monotonic() + 0.5)
-        while time.monotonic() < patience and not query("select where pg_get_wal_replay_pause_state() = 'paused'"):
+        while time.monotonic() < patience and not query("select 1 where pg_get_wal_replay_pause_state() = 'paused'"):
             time.sleep(0.005)
         query("select pg_wal_replay_resume()")
     for row in query(receivers):
@@ -589,7 +589,7 @@ class Proof:
         deadline = time.monotonic() + timeout
         with session(self._settings, timeout=timeout + 1.0) as query:
             while time.monotonic() < deadline and not self._finished():
-                if query(f"select from pg_stat_activity where pid = {pid} and wait_event = 'SyncRep'"):  # noqa: S608
+                if query(f"select 1 from pg_stat_activity where pid = {pid} and wait_event = 'SyncRep'"):  # noqa: S608
                     return True
                 time.sleep(POLL)
         return False

@@ -77,6 +77,7 @@ def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     wanted = _with_primary(settings, wanted, live)
     new = cib.merge(live, wanted)
     lines = cib.changes(live, new)
+    _refuse_fencing_without_device(new)
     verify(new)
     moved = _running_and_changed(live, new)
     _refuse_what_needs_a_stop(settings, live, new)
@@ -113,6 +114,14 @@ def _with_primary(settings: Config, wanted: cib.Wanted, live: Element) -> cib.Wa
     if wanted.primary not in primaries:
         raise ClusterRefusal(f"the primary is {primaries[0]}, not {wanted.primary}: nothing was changed", "stop it with cls_stop first")
     return wanted._replace(primary="")
+
+
+def _refuse_fencing_without_device(new: Element) -> None:
+    if cib.properties(new).get("stonith-enabled") == "true" and not cib.has_fencing(new):
+        raise ClusterRefusal(
+            "stonith-enabled is true, but the cluster has no fencing device: Pacemaker would start nothing; nothing was changed",
+            "pcs stonith create ... first, or stonith_enabled=auto in config.ini",
+        )
 
 
 def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> None:

@@ -118,6 +118,7 @@ class Site:
             round=int(cluster.properties.get(f"{prefix}_round", "1")), override=info if info and "|" not in info else "", repl_info=info,
             online=frozenset(cluster.online), dc=cluster.dc,
             attributes=self._attributes(cluster),
+            failures=tuple(sorted((node, member.failures.get(prefix, 0)) for node, member in cluster.members.items())),
         )
 
     def _attributes(self, cluster: Cluster) -> tuple[tuple[tuple[str, str], str], ...]:
@@ -138,8 +139,8 @@ class Site:
     def perform(self, actions: Sequence[Action]) -> None:
         """Perform actions in order; the first failure ends it and is raised."""
         for action in actions:
-            self.log("INFO", f"{type(action).__name__}: {_said(action)}")
             self._perform(action)
+            self.log("INFO", f"{self._elapsed:.3f} s {type(action).__name__}: {_said(action)}")
 
     def _perform(self, action: Action) -> None:
         settings, node = self.settings, self.context.node

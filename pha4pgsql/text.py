@@ -36,7 +36,8 @@ class Member(NamedTuple):
     online: a member of Corosync's membership whose controller runs and has joined the DC.
     permanent, transient: its attributes with lifetime forever and reboot; an empty value is an attribute that is not there.
     failures: fail count per resource, the sum over its operations, `INFINITY` at most.
-    roles: the state of each resource there by its operation history: `promoted`, `started` (also: unpromoted), `stopped`, `failed`.
+    roles: the state of each resource there by its operation history: `promoted`, `started` (also: unpromoted), `stopped`, `failed`,
+    and on the way `starting`, `stopping`.
     """
 
     name: str
@@ -214,17 +215,32 @@ PROMOTED_CODES = ("8", "9")
 
 
 def history_role(operations: Iterable[Tree]) -> str:
-    """The role of a resource by its recorded operations, replayed in the order of their calls; those in flight count for nothing."""
-    done = [one for one in operations if one.get("op-status", "0") != "-1" and one.get("rc-code", "193") != "193"]
+    """The role of a resource by its recorded operations, replayed in the order of their calls (as Pacemaker's sort_op_by_callid does).
+
+    An operation in flight is recorded in the place of the last one and has no call number yet: it tells what the resource was before.
+    """
     role = "stopped"
-    for one in sorted(done, key=_when):
-        role = _after(role, one.get("operation"), one.get("rc-code"))
+    for one in sorted(operations, key=_when):
+        operation, code = one.get("operation"), one.get("rc-code", PENDING_CODE)
+        role = _before(role, operation) if code == PENDING_CODE else _after(role, operation, code)
     return role
 
 
-def _when(operation: Tree) -> tuple[int, int]:
-    """The moment of an operation: a recurring one keeps the call number of its first run but the time of its last change."""
-    return (int(operation.get("last-rc-change", "0")), int(operation.get("call-id", "0")))
+PENDING_CODE = "193"
+"""PCMK_OCF_UNKNOWN: the operation has not ended."""
+
+
+def _when(operation: Tree) -> tuple[bool, int, int]:
+    return (operation.get("rc-code", PENDING_CODE) == PENDING_CODE, int(operation.get("call-id", "0")), int(operation.get("last-rc-change", "0")))
+
+
+def _before(role: str, operation: str) -> str:
+    """The role while an operation is in flight.
+
+    >>> _before("stopped", "promote"), _before("started", "demote"), _before("promoted", "monitor")
+    ('started', 'promoted', 'promoted')
+    """
+    return {"start": "starting", "promote": "started", "demote": "promoted", "stop": "stopping"}.get(operation, role)
 
 
 def _after(role: str, operation: str, code: str) -> str:

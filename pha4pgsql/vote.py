@@ -117,43 +117,60 @@ class Lost(NamedTuple):
 def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> Elected | Waiting | Lost:
     """Judge a ballot by the answers to it, whatever else the votes show.
 
-    N-k answers meet every commit that k other members confirmed. While no answer has a term nothing was ever
-    confirmed under these rules, all members have to answer, and (timeline, LSN) compares them.
+    Any N-k members meet every commit that k others confirmed. So the candidate is elected by N-k answers, its own
+    included, none of which is further; what others hold beyond that was confirmed to nobody. While no answer has a term
+    nothing was ever confirmed under these rules: then all members have to answer, and (timeline, LSN) compares them.
     """
     me = ballot.node
+    higher = outvoted(ballot, votes, rules.members)
+    if higher:
+        return Lost(f"ballot {ballot} came too late, {higher} is promised already")
     heard = {node: vote for node, vote in votes.items() if node in rules.members and vote.answer and vote.answer.ballot == ballot}
     answers = {node: vote.answer for node, vote in heard.items() if vote.answer}
-    if any(vote.promised > ballot for node, vote in votes.items() if node in rules.members):
-        higher = max(vote.promised for node, vote in votes.items() if node in rules.members)
-        return Lost(f"ballot {ballot} came too late, {higher} is promised already")
     if me not in answers:
         return Waiting(rules.answers_needed, f"{me} has not answered its own ballot {ballot}")
-    mine = answers[me]
-    if any(heard[node].members != rules.members for node in heard if heard[node].members):
-        return Lost("members disagree about node_list")
-    strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
-    if strangers:
-        return Lost(f"{' '.join(strangers)} and {me} are not copies of one database (system identifiers differ)")
-    first = all(answer.term == NEVER for answer in answers.values())
-    if first and override:
-        return Elected(tuple(sorted(answers.items())), False) if override == me else Lost(f"the operator named {override} as first primary", override)
-    leader = max(answers, key=lambda node: _position(answers[node], first=first) + (node == me,))
-    if _position(answers[leader], first=first) > _position(mine, first=first):
-        return Lost(f"{leader} is further: {answers[leader].lsn} of term {answers[leader].term}, {me} has {mine.lsn} of term {mine.term}", leader)
-    need = rules.answers_needed if not first or rules.answers_needed == 1 else len(rules.members)
-    if len(answers) < need:
-        silent = " ".join(node for node in rules.members if node not in answers)
-        why = "the first election needs all members" if first else f"{need} of {len(rules.members)} members have to answer"
-        return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; {why}")
+    objection = _objection(heard, answers, answers[me], rules)
+    if objection:
+        return Lost(objection)
+    if all(answer.term == NEVER for answer in answers.values()):
+        return _elect_first(ballot, answers, rules, override)
+    backing = {node: answer for node, answer in answers.items() if not further(answer, answers[me])}
     newest = max((vote.said for vote in heard.values()), key=lambda said: said.number)
+    if len(backing) >= rules.answers_needed and (not newest.owner or newest.owner in backing):
+        return Elected(tuple(sorted(answers.items())), bool(newest.owner))
+    leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
+    if newest.owner in answers and newest.owner not in backing:
+        leader = newest.owner
+    silent = [node for node in rules.members if node not in answers]
+    if len(backing) + len(silent) < rules.answers_needed or (leader not in backing and not silent) or newest.owner == leader != me:
+        return Lost(f"{leader} is further: {answers[leader].lsn} of term {answers[leader].term}, {me} has {answers[me].lsn} of term {answers[me].term}", leader)
     if newest.owner and newest.owner not in answers:
         return Waiting(1, f"{newest.owner} may have gone on alone (term {newest.term}); its own answer is needed")
-    return Elected(tuple(sorted(answers.items())), bool(newest.owner))
+    need = rules.answers_needed
+    return Waiting(need - len(backing), f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer")
 
 
-def _position(answer: Answer, *, first: bool) -> tuple[tuple[int, str], int, int]:
-    """What compares answers; before the first term there is nothing better than (timeline, LSN)."""
-    return ((0, ""), answer.timeline, answer.lsn) if first else (answer.term, 0, answer.lsn)
+def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: Answer, rules: Rules) -> str:
+    """Why these answers cannot be compared, or empty."""
+    if any(vote.members != rules.members for vote in heard.values() if vote.members):
+        return "members disagree about node_list"
+    strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
+    return f"{' '.join(strangers)}: not a copy of this database (system identifiers differ)" if strangers else ""
+
+
+def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, override: str) -> Elected | Waiting | Lost:
+    """The election before the first term: (timeline, LSN) compares, there being nothing better."""
+    me = ballot.node
+    if override:
+        return Elected(tuple(sorted(answers.items())), False) if override == me else Lost(f"the operator named {override} as first primary", override)
+    leader = max(answers, key=lambda node: (answers[node].timeline, answers[node].lsn, node == me))
+    if (answers[leader].timeline, answers[leader].lsn) > (answers[me].timeline, answers[me].lsn):
+        return Lost(f"{leader} is further: {answers[leader].lsn} on timeline {answers[leader].timeline}, {me} has {answers[me].lsn}", leader)
+    need = len(rules.members) if rules.answers_needed > 1 else 1
+    if len(answers) < need:
+        silent = " ".join(node for node in rules.members if node not in answers)
+        return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; the first election needs all members")
+    return Elected(tuple(sorted(answers.items())), False)
 
 
 def await_timeline(state: State, term: Ballot, end: Lsn, timelines: Iterable[int]) -> State:

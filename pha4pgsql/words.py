@@ -242,6 +242,7 @@ class Scene(NamedTuple):
 
     `elapsed` and `left` are seconds since the operation began and until it has to end. `online` are the nodes that
     Pacemaker's local view shows in the membership, `attributes` the published node attributes by (node, name).
+    `failures` are the fail counts of the resource by node.
     `override` is the node which the operator named as first primary, or empty.
     """
 
@@ -256,6 +257,7 @@ class Scene(NamedTuple):
     dc: str = ""
     attributes: tuple[tuple[tuple[str, str], str], ...] = ()
     repl_info: str = ""
+    failures: tuple[tuple[str, int], ...] = ()
     elapsed: float = 0.0
     left: float = 60.0
 

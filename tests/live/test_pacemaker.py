@@ -39,9 +39,13 @@ def address(name: str, ip: str) -> str:
 
 
 CONFIGURATION = f"""<configuration>
-<crm_config><cluster_property_set id="cib-bootstrap-options"><nvpair id="off" name="stonith-enabled" value="false"/></cluster_property_set></crm_config>
-<resources>{address("vip-master", "192.168.0.236")}{address("vip-slave", "192.168.0.237")}
-<clone id="msPostgresql"><meta_attributes id="ms"><nvpair id="ms-p" name="promotable" value="true"/><nvpair id="ms-t" name="target-role" value="Stopped"/>
+<crm_config><cluster_property_set id="cib-bootstrap-options">
+<nvpair id="off" name="stonith-enabled" value="false"/></cluster_property_set></crm_config>
+<resources>
+{address("vip-master", "192.168.0.236")}
+{address("vip-slave", "192.168.0.237")}
+<clone id="msPostgresql"><meta_attributes id="ms"><nvpair id="ms-p" name="promotable" value="true"/>
+<nvpair id="ms-t" name="target-role" value="Stopped"/>
 </meta_attributes><primitive id="pgsql" class="ocf" provider="pha4pgsql" type="pgsql"/></clone></resources>
 <constraints>
 <rsc_colocation id="c1" rsc="vip-master" with-rsc="msPostgresql" with-rsc-role="Promoted" score="INFINITY"/>

@@ -1029,36 +1029,62 @@ class Player:
 
     def campaign(self) -> None:
         """Somebody stands; some are asked; messages get through or not; the promotion runs, to its end or not."""
-        candidate = self.pick()
-        members = list(self.world.rules.members)
-        self.random.shuffle(members)
-        if self.random.random() < 0.5:  # Pacemaker demotes before it promotes
-            for node in self.world.nodes.values():
-                if node.run is Run.PRIMARY and self.random.random() < 0.8:
+        world, chance = self.world, self.random.random
+        candidate = self._candidate()
+        if chance() < 0.5:  # Pacemaker demotes before it promotes
+            for node in world.nodes.values():
+                if node.run is Run.PRIMARY and chance() < 0.8:
                     self.run(node, "demote")
-        wanted = self.random.choice((len(members), len(members) - self.world.rules.sync_count, len(members) - self.world.rules.sync_count))
-        if self.random.random() < 0.7:
-            highest = max(node.round for node in self.world.nodes.values())
-            for node in self.world.nodes.values():
-                node.round = highest
-        asked = members[:wanted]
-        if candidate.name not in asked and self.random.random() < 0.9:
-            asked[self.random.randrange(len(asked))] = candidate.name
+        if chance() < 0.75:
+            clock = max(node.round for node in world.nodes.values())
+            if chance() < 0.8:
+                clock = max(clock, 1 + max(node.state.promised.round for node in world.nodes.values()))
+            for node in world.nodes.values():
+                node.round = clock
+        asked = self._electorate(candidate)
         for name in asked:
-            node = self.world.nodes[name]
-            if node.run is Run.DOWN and self.random.random() < 0.5:
-                self.world.hear(node, candidate.name)
+            node = world.nodes[name]
+            if node.run is Run.DOWN and chance() < 0.5:
+                world.hear(node, candidate.name)
                 self.run(node, "watch")
             else:
                 self.run(node, "answer", candidate.name)
         for name in asked:
-            if self.random.random() < 0.9:
-                self.world.hear(candidate, name)
-        if self.random.random() < 0.9:
+            if chance() < 0.9:
+                world.hear(candidate, name)
+        if chance() < 0.9:
             self.run(candidate, "promote")
-        if self.random.random() < 0.6:
-            for node in self.world.nodes.values():
+        keen = chance()
+        if keen < 0.6:
+            for node in world.nodes.values():
                 self.settle(node, 0.9)
+        if keen < 0.3:
+            world.write(candidate)
+
+    def _candidate(self) -> Node:
+        """Mostly one that can win."""
+        node = self.pick()
+        if self.random.random() < 0.7:
+            node = max((self.pick() for _ in range(3)), key=lambda node: (node.up, node.run is Run.STANDBY, node.end, node.name))
+        if node.run is Run.DOWN and self.random.random() < 0.7:
+            self.world.boot(node)
+            self.run(node, "start")
+            self.settle(node)
+        if node.run is Run.PRIMARY and self.random.random() < 0.7:
+            self.run(node, "demote")
+            self.settle(node)
+        return node
+
+    def _electorate(self, candidate: Node) -> list[str]:
+        """Whom the cluster reaches: all, or just as many as are needed, or one fewer."""
+        members = list(self.world.rules.members)
+        self.random.shuffle(members)
+        enough = len(members) - self.world.rules.sync_count
+        asked = members[: self.random.choice((len(members), enough, enough, enough, enough - 1))]
+        if candidate.name not in asked and self.random.random() < 0.9:
+            asked = [*asked[1:], candidate.name]
+            self.random.shuffle(asked)
+        return asked
 
     def run(self, node: Node, kind: str, candidate: str = "") -> None:
         task = self.begin(node, kind, candidate)
@@ -1226,9 +1252,10 @@ def play(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SETTIN
     player = prepare(setting, seed, core, trace=trace)
     world = player.world
     try:
-        player.chaos(moves or world.random.randint(8, 40))
+        player.chaos(moves or world.random.randint(8, 60))
         player.heal()
-        if not player.recover():
+        lost = any(node.state.mark for node in world.nodes.values())  # a half-made copy of a member: a hand is needed
+        if not lost and not player.recover():
             world.fail("liveness", "no commit is acknowledged although all faults have healed")
     except Violation as violation:
         violation.world = world  # type: ignore[attr-defined]

@@ -106,11 +106,11 @@ def test_a_node_without_status_is_offline() -> None:
 
 
 def operations(*steps: str) -> list[text.Tree]:
-    """`start:0` ..., with rising times and calls."""
+    """`start:0` ..., all within one second, with rising call numbers; code 193 is an operation in flight, which has none."""
+    calls = [(number, *step.split(":")) for number, step in enumerate(steps, 10)]
     return [
-        tree(f'<lrm_rsc_op operation="{step.split(":")[0]}" rc-code="{step.split(":")[1]}" op-status="{(step + ":0").split(":")[2]}" '
-             f'call-id="{number}" last-rc-change="{number}"/>')
-        for number, step in enumerate(steps, 10)
+        tree(f'<lrm_rsc_op operation="{name}" rc-code="{code}" call-id="{-1 if code == "193" else number}" last-rc-change="1764061716"/>')
+        for number, name, code in calls
     ]
 
 
@@ -131,11 +131,16 @@ def operations(*steps: str) -> list[text.Tree]:
         (("start:0", "monitor:7"), "stopped"),
         (("start:0", "promote:0", "monitor:9"), "promoted"),
         (("start:0", "notify:0"), "started"),
-        (("start:0", "promote:193:-1"), "started"),
+        (("start:193",), "starting"),
+        (("monitor:0", "promote:193"), "started"),
+        (("monitor:8", "demote:193"), "promoted"),
+        (("monitor:8", "stop:193"), "stopping"),
+        (("monitor:0", "stop:193"), "stopping"),
+        (("start:0", "monitor:193"), "started"),
     ],
 )
 def test_history_role(steps: tuple[str, ...], role: str) -> None:
-    """The history is replayed in order; what is in flight counts for nothing."""
+    """The history is replayed in order; an operation in flight tells what was before it."""
     found = operations(*steps)
     assert text.history_role(found) == role
     assert text.history_role(reversed(found)) == role

@@ -1,0 +1,275 @@
+"""config.pcs before its judges: pcs itself, crm_verify, and the scheduler (crm_simulate). In a bare lab of one node, on CIB files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from pha4pgsql import system
+from pha4pgsql.lab_up import bring_up
+from pha4pgsql.lab_words import Plan
+from pha4pgsql.paths import find_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pha4pgsql.lab import Lab
+    from pha4pgsql.system import Completed
+
+ROOT = Path(__file__).parents[2]
+INSTALLED = "/opt/pha4pgsql"
+CONFIG = {
+    "writer_vip": "192.168.0.236",
+    "reader_vip": "192.168.0.237",
+    "node1": "node1",
+    "node2": "node2",
+    "node3": "node3",
+    "pgsql_bindir": find_programs("", "/usr/bin/pg_ctl", ""),
+    "pgsql_pgdata": "/pgsql/data",
+    "pgsql_reppassword": "hush",
+}
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root"),
+    pytest.mark.skipif(not shutil.which("pcs", path="/usr/sbin:/usr/bin"), reason="pcs is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """One node where nothing is installed yet."""
+    nodes = bring_up(Plan(name=f"t-templates-{os.getpid()}", size=1), say=print, bare=True)
+    try:
+        yield nodes
+    finally:
+        nodes.down()
+
+
+def run(lab: Lab, *argv: str, text: str | None = None, code: int = 0) -> Completed:
+    """Run a command on the node, which must end with this code."""
+    done = lab.run("node1", list(argv), text=text, timeout=60)
+    assert done.code == code, f"{shlex.join(argv)}: {done.code}\n{done.out}\n{done.err}"
+    return done
+
+
+def made(lab: Lab, **changes: str) -> str:
+    """Install with these settings, set an empty CIB file up, and return its content."""
+    text = "".join(f"{key}={shlex.quote(value)}\n" for key, value in {**CONFIG, **changes}.items())
+    run(lab, "tee", "/srv/config.ini", text=text)
+    run(lab, f"{ROOT}/install.sh", "--local", "--config", "/srv/config.ini")
+    empty(lab, "/srv/cib.xml", fencing=changes.get("stonith_enabled") == "true")
+    cls_setup(lab)
+    return run(lab, "cat", "/srv/cib.xml").out
+
+
+def empty(lab: Lab, path: str, *, fencing: bool = False) -> None:
+    """An empty CIB, or one with nothing but a fencing device."""
+    xml = run(lab, "cibadmin", "--empty").out
+    if fencing:
+        xml = xml.replace("<resources/>", '<resources><primitive id="fence" class="stonith" type="fence_any"/></resources>')
+    run(lab, "tee", path, text=xml)
+
+
+def cls_setup(lab: Lab, *arguments: str, code: int = 0) -> Completed:
+    return run(lab, "env", "CIB_file=/srv/cib.xml", f"{INSTALLED}/bin/cls_setup", *arguments, code=code)
+
+
+EVERYTHING = {
+    "node4": "node4",
+    "othernodes": "node5",
+    "reader_vip_on_primary": "true",
+    "stonith_enabled": "true",
+    "cluster_properties": "load-threshold=200% dc-deadtime=5s",
+    "pgsql_rep_mode": "quorum",
+    "RESOURCE_LIST": "pgset writer reader",
+    "pgsql_resource": "pg",
+    "pgsql_restore_command": "cp '/archive/$x/%f' \"%p\"",
+}
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["least", "everything"])
+def test_verify_has_nothing_to_say(lab: Lab, changes: dict[str, str]) -> None:
+    """Not even a warning: deprecated words would stop the upgrade to Pacemaker 3."""
+    made(lab, **changes)
+    done = run(lab, "crm_verify", "--verbose", "--xml-file", "/srv/cib.xml")
+    assert done.out + done.err == ""
+
+
+def test_the_script_by_hand_gives_the_same(lab: Lab) -> None:
+    """cls_setup runs the lines in one process; a person may run them with a shell."""
+    there = made(lab, **EVERYTHING)
+    empty(lab, "/srv/hand.xml", fencing=True)
+    run(lab, "sh", f"{INSTALLED}/config.pcs", "/srv/hand.xml")
+    sections = ("resources", "constraints", "rsc_defaults")
+    by_hand, by_setup = (
+        [ElementTree.canonicalize(ElementTree.tostring(tree.find(f"configuration/{name}")), strip_text=True) for name in sections]  # type: ignore[arg-type]
+        for tree in (ElementTree.fromstring(run(lab, "cat", "/srv/hand.xml").out), ElementTree.fromstring(there))  # noqa: S314
+    )
+    assert by_hand == by_setup
+
+
+def test_the_second_setup_changes_nothing(lab: Lab) -> None:
+    """Idempotent, and the dry run agrees."""
+    before = made(lab)
+    assert cls_setup(lab).out == "nothing to change\n"
+    assert cls_setup(lab, "--dry-run").out == "nothing to change\n"
+    assert run(lab, "cat", "/srv/cib.xml").out == before
+    assert "hush" not in before
+
+
+def test_master_is_named_once(lab: Lab) -> None:
+    """The operator's word for the first election."""
+    made(lab)
+    assert "pgsql_REPL_INFO" in cls_setup(lab, "node2").out
+    assert ('<cluster_property_set id="pgsql_replication">' in (now := run(lab, "cat", "/srv/cib.xml").out)) and 'value="node2"' in now
+    assert "node1 node2 node3" in cls_setup(lab, "nobody", code=1).err
+
+
+def test_a_tuned_file_is_applied_and_kept(lab: Lab) -> None:
+    """The walkthrough: review config.pcs, tune it, then set up. install.sh does not take the work away."""
+    made(lab)
+    run(lab, "sed", "-i", "s/monitor interval=4s/monitor interval=7s/", f"{INSTALLED}/config.pcs")
+    assert "7s" in cls_setup(lab).out
+    assert "is kept" in run(lab, f"{ROOT}/install.sh", "--local", "--config", "/srv/config.ini").out
+    assert "interval=7s" in run(lab, "cat", f"{INSTALLED}/config.pcs").out
+    run(lab, "rm", f"{INSTALLED}/config.pcs", f"{INSTALLED}/config.pcs.new")
+
+
+def test_a_stale_or_wrong_file_changes_nothing(lab: Lab) -> None:
+    """A config.pcs that is missing, of an older config.ini, or refused by pcs: a clear message, and the CIB as it was."""
+    before = made(lab)
+    run(lab, "sed", "-i", "s/^reader_vip=.*/reader_vip=192.168.0.238/", f"{INSTALLED}/config.ini")
+    assert "install.sh" in cls_setup(lab, code=1).err
+    run(lab, "sh", "-c", f"echo 'pcs -f \"$CIB\" resource create x ocf:nobody:nothing' >> {INSTALLED}/config.pcs")
+    assert "ocf:nobody:nothing" in cls_setup(lab, code=1).err
+    run(lab, "rm", f"{INSTALLED}/config.pcs")
+    assert "install.sh" in cls_setup(lab, code=1).err
+    assert run(lab, "cat", "/srv/cib.xml").out == before
+
+
+# ---------------------------------------------------------------- what the scheduler makes of it
+
+ON, OFF = "online", "offline"
+HEALTHY = {"node1": (ON, "1000", "PRI"), "node2": (ON, "-INFINITY", "HS:async"), "node3": (ON, "100", "HS:sync")}
+
+
+def world(cib: str, nodes: Mapping[str, tuple[str, str, str]]) -> str:
+    """A CIB with these nodes: state, promotion score, status; histories as they are in it."""
+    tree = ElementTree.fromstring(cib)  # noqa: S314
+    tree.set("have-quorum", "1")
+    configuration, status = tree.find("configuration"), tree.find("status")
+    assert configuration is not None
+    assert status is not None
+    for pairs in configuration.iter("meta_attributes"):
+        for pair in [pair for pair in pairs if pair.get("name") == "target-role"]:
+            pairs.remove(pair)
+    known = configuration.find("nodes")
+    assert known is not None
+    for number, (name, (state, score, mark)) in enumerate(nodes.items(), 1):
+        if known.find(f"node[@uname='{name}']") is None:
+            ElementTree.SubElement(known, "node", id=str(number), uname=name)
+        _set_state(status, str(number), name, on=state == ON, attributes={"master-pgsql": score, "pgsql-status": mark})
+    return ElementTree.tostring(tree, encoding="unicode")
+
+
+def _set_state(status: ElementTree.Element, number: str, name: str, *, on: bool, attributes: Mapping[str, str]) -> None:
+    state = status.find(f"node_state[@uname='{name}']")
+    state = ElementTree.SubElement(status, "node_state", id=number, uname=name) if state is None else state
+    state.attrib.update(in_ccm=str(on).lower(), crmd=ON if on else OFF, join="member" if on else "down", expected="member" if on else "down")
+    for part in state.findall("transient_attributes") + ([] if on else state.findall("lrm")):
+        state.remove(part)
+    if on:
+        pairs = ElementTree.SubElement(ElementTree.SubElement(state, "transient_attributes", id=number), "instance_attributes", id=f"status-{number}")
+        for key, value in attributes.items():
+            ElementTree.SubElement(pairs, "nvpair", id=f"status-{number}-{key}", name=key, value=value)
+
+
+@pytest.fixture(scope="module")
+def muti(lab: Lab) -> str:
+    """The CIB of a first setup."""
+    return made(lab)
+
+
+def simulate(folder: Path, cib: str, nodes: Mapping[str, tuple[str, str, str]]) -> tuple[str, dict[str, list[str]]]:
+    """Let the scheduler act until done; the CIB after it, and where each resource is: `pgsql promoted`, `pgsql`, `vip-master`, `vip-slave`."""
+    before, after = folder / "before.xml", folder / "after.xml"
+    before.write_text(world(cib, nodes))
+    done = system.run(["crm_simulate", "--simulate", f"--xml-file={before}", f"--save-output={after}", "--output-as=xml"])
+    assert done.ok, done.err
+    found: dict[str, list[str]] = {}
+    revised = ElementTree.fromstring(done.out).find("revised_cluster_status/resources")  # noqa: S314
+    assert revised is not None
+    for resource in revised.iter("resource"):
+        role = " promoted" if resource.get("role") == "Promoted" else ""
+        found.setdefault(f"{resource.get('id')}{role}", []).extend(str(node.get("name")) for node in resource.findall("node"))
+    return after.read_text(), {name: sorted(places) for name, places in found.items() if places}
+
+
+def test_fencing_follows_the_devices(lab: Lab) -> None:
+    """auto: off with a warning until there is a device. Demanded without one, nothing would ever start: refused."""
+    made(lab)
+    assert "fencing is off" in cls_setup(lab).err
+    empty(lab, "/srv/cib.xml", fencing=True)
+    done = cls_setup(lab)
+    assert "stonith-enabled true" in done.out
+    assert done.err == ""
+    made(lab, stonith_enabled="true")
+    empty(lab, "/srv/cib.xml")
+    assert "pcs stonith create" in cls_setup(lab, code=1).err
+
+
+def test_the_set_waits_for_cls_start(muti: str) -> None:
+    """cls_setup starts nothing but the watcher."""
+    tree = ElementTree.fromstring(muti)  # noqa: S314
+    assert [pair.get("value") for pair in tree.iter("nvpair") if pair.get("name") == "target-role"] == ["Stopped"]
+
+
+def test_a_healthy_cluster(muti: str, tmp_path: Path) -> None:
+    """The picture of the walkthrough: writer address at the primary, reader address at the synchronous standby."""
+    _, there = simulate(tmp_path, muti, HEALTHY)
+    assert there == {
+        "vip-master": ["node1"],
+        "vip-slave": ["node3"],
+        "pgsql promoted": ["node1"],
+        "pgsql": ["node2", "node3"],
+        "pgwatch": ["node1", "node2", "node3"],
+    }
+
+
+def test_the_reader_follows_the_synchronous_standby(muti: str, tmp_path: Path) -> None:
+    """The original's rule named the wrong attribute and never held."""
+    cib, _ = simulate(tmp_path, muti, HEALTHY)
+    _, there = simulate(tmp_path, cib, {**HEALTHY, "node2": (ON, "100", "HS:sync"), "node3": (ON, "-INFINITY", "HS:async")})
+    assert there["vip-slave"] == ["node2"]
+    assert there["pgsql promoted"] == ["node1"]
+
+
+def test_failover(muti: str, tmp_path: Path) -> None:
+    """The primary's node is lost: its synchronous standby is promoted, both addresses move apart."""
+    cib, _ = simulate(tmp_path, muti, HEALTHY)
+    _, there = simulate(tmp_path, cib, {**HEALTHY, "node1": (OFF, "", "")})
+    assert (there["pgsql promoted"], there["vip-master"], there["vip-slave"], there["pgwatch"]) == (["node3"], ["node3"], ["node2"], ["node2", "node3"])
+
+
+@pytest.mark.parametrize(("option", "reader"), [("false", None), ("true", ["node1"])])
+def test_only_the_primary_is_left(lab: Lab, muti: str, tmp_path: Path, option: str, reader: list[str] | None) -> None:
+    """The reader address stops, or, if so configured, moves to the primary; back to a standby as soon as one is there."""
+    cib, _ = simulate(tmp_path, made(lab, reader_vip_on_primary=option) if option == "true" else muti, HEALTHY)
+    alone = {"node1": (ON, "1000", "PRI"), "node2": (OFF, "", ""), "node3": (OFF, "", "")}
+    cib, there = simulate(tmp_path, cib, alone)
+    assert (there["pgsql promoted"], there["vip-master"], there.get("vip-slave")) == (["node1"], ["node1"], reader)
+    _, there = simulate(tmp_path, cib, {**alone, "node2": (ON, "-INFINITY", "HS:alone")})
+    assert (there["pgsql promoted"], there["vip-slave"]) == (["node1"], ["node2"])
+
+
+def test_nobody_is_promoted_without_a_score(muti: str, tmp_path: Path) -> None:
+    """The decision is the agents': standbys run, no address does."""
+    nodes = {name: (ON, "-INFINITY", "HS:alone") for name in HEALTHY}
+    _, there = simulate(tmp_path, muti, nodes)
+    assert (there["pgsql"], there.get("vip-master"), there.get("pgsql promoted")) == (["node1", "node2", "node3"], None, None)
