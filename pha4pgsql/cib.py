@@ -59,7 +59,9 @@ def merge(live: Element, wanted: Wanted) -> Element:
         _set(settings, "cluster_property_set", f"{wanted.resource}_replication", f"{wanted.resource}_REPL_INFO", wanted.primary)
     for name, value in _pairs(wanted.made, "rsc_defaults").items():
         _set(_section(new, "rsc_defaults"), "meta_attributes", "rsc_defaults-meta_attributes", name, value)
-    _replace(_section(new, "resources"), _with_operators_own(_section(wanted.made, "resources"), new), _obsolete(new, wanted.made, prefix(wanted.resource)))
+    _replace(
+        _section(new, "resources"), _with_operators_own(_section(wanted.made, "resources"), new), _obsolete(new, wanted.made, prefix(wanted.resource))
+    )
     stale = [item.get("id", "") for item in _section(new, "constraints") if item.get("id", "").startswith(prefix(wanted.resource))]
     _replace(_section(new, "constraints"), list(_section(wanted.made, "constraints")), stale)
     return new
@@ -204,7 +206,7 @@ def _collect(parent: Element, owner: str, label: str, facts: dict[str, Fact]) ->
         elif element.tag in _SETS or not element.get("id"):
             _collect(element, owner, label, facts)
         else:
-            facts[name] = Fact(owner, name, " ".join(f"{key}={element.get(key)}" for key in element.keys() if key != "id"))
+            facts[name] = Fact(owner, name, " ".join(f"{key}={element.get(key)}" for key in element.attrib if key != "id"))
             _collect(element, name, str(element.get("id")), facts)
 
 

@@ -198,94 +198,192 @@ class Chapter(NamedTuple):
 
 
 CHAPTERS = (
-    Chapter("What is installed where", (
-        Key("pcs_template", _template, "muti.pcs.j2", "the file in templates/ from which config.pcs is made"),
-        Key("pha4pgsql_dir", _absolute, "/opt/pha4pgsql", "where the programs are installed, on every node"),
-        Key("OCF_ROOT", _absolute, "/usr/lib/ocf", "the agents are linked into OCF_ROOT/resource.d/pha4pgsql"),
-    )),
-    Chapter("The cluster", (
-        Key("writer_vip", _address, None, "the address that clients write to; it is where the primary is", "master_ip", "192.168.0.236"),
-        Key("reader_vip", _address, None, "the address that clients read from; it is where a standby is", example="192.168.0.237"),
-        Key("vip_nic", _word, "", "network interface of both addresses; empty: the one that has an address of the same network", example="ens37"),
-        Key("vip_cidr_netmask", _prefix, "24", "prefix length of both addresses"),
-        Key("reader_vip_on_primary", _boolean, "false",
-            "true: when no standby is left, the reader address moves to the primary; false: it stops, as there is no standby to read from"),
-        Key("RESOURCE_LIST", _resources, "msPostgresql vip-master vip-slave",
-            "names of the promotable set, the writer address and the reader address in the cluster"),
-        Key("pgsql_resource", _identifier, "pgsql", "name of the PostgreSQL resource inside the set; node attributes begin with it"),
-        Key("pgwatch_resource", _identifier, "pgwatch", "name of the watcher that votes for a node whose PostgreSQL is down"),
-        Key("no_quorum_policy", _quorum_policy, "stop", "what a part of the cluster without quorum does"),
-        Key("stonith_enabled", _fencing, "auto",
-            "fencing: true, false, or auto: true when the cluster has a fencing device at cls_setup, otherwise false and a warning"),
-        Key("resource_stickiness", _score, "1", "default of all resources: how much they prefer to stay where they are"),
-        Key("migration_threshold", _count, "10", "default of all resources: failures on a node after which they leave it"),
-        Key("cluster_properties", _settings, "load-threshold=1000%", "further cluster properties, name=value with blanks between them; load-threshold: Pacemaker "
-            "runs one action at a time on a node whose load is above it, and a busy database must not make a failover slow"),
-    )),
-    Chapter("PostgreSQL", (
-        Key("pgsql_bindir", _absolute, "", "directory of pg_ctl, psql, postgres, pg_rewind ...; empty: that of pgsql_pgctl", "bindir",
-            "/usr/lib/postgresql/15/bin"),
-        Key("pgsql_pgctl", _absolute, "", "path of pg_ctl; empty: the one in pgsql_bindir", "pgctl", "/usr/pgsql/bin/pg_ctl"),
-        Key("pgsql_psql", _absolute, "", "path of psql, for the commands; empty: the one in pgsql_bindir", example="/usr/pgsql/bin/psql"),
-        Key("pgsql_pgdata", _absolute, None, "data directory", "pgdata", "/pgsql/data"),
-        Key("pgsql_datadir", _absolute, "", "data_directory, where it is not pgsql_pgdata", "datadir", "/var/lib/postgresql/15/main"),
-        Key("pgsql_config", _absolute, "", "postgresql.conf, where it is not in pgsql_pgdata", "config", "/etc/postgresql/15/main/postgresql.conf"),
-        Key("pgsql_pgdba", _word, "postgres", "operating system user who owns the instance", "pgdba"),
-        Key("pgsql_pgport", _port, "5432", "port", "pgport"),
-        Key("pgsql_pghost", _word, "", "address or socket directory that the agent connects to; empty: the default socket", "pghost", "127.0.0.1"),
-        Key("pgsql_pgdb", _text, "", "database that the agent connects to; empty: template1", "pgdb", "postgres"),
-        Key("pgsql_socketdir", _absolute, "", "directory of the unix sockets", "socketdir", "/var/run/postgresql"),
-        Key("pgsql_pglibs", _absolute, "", "directory added to the library path", "pglibs", "/usr/pgsql/lib"),
-        Key("pgsql_tmpdir", _absolute, "/var/lib/pgsql/tmp", "the agent's own directory: state file, settings it writes, passfile", "tmpdir"),
-        Key("pgsql_logfile", _absolute, "", "what pg_ctl -l writes to; empty: nothing", "logfile", "/var/log/postgresql/start.log"),
-        Key("pgsql_start_opt", _text, "", "options for the postgres program", "start_opt", "-c work_mem=64MB"),
-        Key("pgsql_ctl_opt", _text, "", "options for pg_ctl", "ctl_opt", "-s"),
-        Key("pgsql_monitor_user", _word, "", "database role of the checks; its password stands in .pgpass of pgsql_pgdba; empty: pgsql_pgdba",
-            "monitor_user", "monitor"),
-        Key("pgsql_monitor_sql", _text, "", "statement that must succeed on the primary", "monitor_sql", "select now();"),
-        Key("pgsql_check_wal_receiver", _boolean, "", "true: publish the node attribute pgsql-receiver-status", "check_wal_receiver", "true"),
-    )),
-    Chapter("Replication", (
-        Key("pgsql_rep_mode", _mode, "sync", "who must confirm a commit: sync (named standbys), quorum (any of them), async (nobody)", "rep_mode"),
-        Key("pgsql_sync_count", _count, "0", "how many standbys must confirm a commit; 0: half of the nodes, rounded down", "sync_count"),
-        Key("pgsql_sync_strict", _boolean, "false",
-            "true: commits wait when too few standbys are there; false: the primary goes on alone after the others have stored that it does",
-            "sync_strict"),
-        Key("pgsql_repuser", _word, "postgres", "replication role; pg_rewind needs it to be a superuser or to have the rights of its manual page",
-            "repuser", "replication"),
-        Key("pgsql_reppassword", _text, "", "its password (pgsql_reppassord, the old spelling, works too); it goes into the passfile only",
-            example="replication"),
-        Key("pgsql_passfile", _absolute, "", "libpq password file, written by install.sh; empty: pgpass in pgsql_tmpdir", "passfile",
-            "/var/lib/pgsql/tmp/pgpass"),
-        Key("pgsql_primary_conninfo_opt", _conninfo, "keepalives_idle=60 keepalives_interval=5 keepalives_count=5",
-            "further connection settings of the standbys", "primary_conninfo_opt"),
-        Key("pgsql_replication_slot_name", _slot_prefix, "", "first part of the names of the replication slots", "replication_slot_name", "slot"),
-        Key("pgsql_maxlag", _count, "0", "async: bytes behind the primary from which a standby is not promoted; 0: no limit", "maxlag"),
-        Key("pgsql_restore_command", _text, "", "restore_command of the standbys", "restore_command", "cp /archive/%f %p"),
-        Key("pgsql_archive_cleanup_command", _text, "", "archive_cleanup_command of the standbys", "archive_cleanup_command",
-            "pg_archivecleanup /archive %r"),
-        Key("pgsql_recovery_end_command", _text, "", "recovery_end_command of the standbys", "recovery_end_command", "/usr/local/bin/promoted"),
-        Key("pgsql_restart_on_promote", _boolean, "", "accepted, without effect: a promotion always begins a new timeline", "restart_on_promote", "false"),
-        Key("pgsql_xlog_check_count", _count, "", "accepted, without effect: elections are decided by answers, not by repeated looks",
-            "xlog_check_count", "3"),
-    )),
-    Chapter("Times and failures", (
-        Key("pgsql_stop_escalate", _count, "", "seconds of fast shutdown before immediate shutdown", "stop_escalate", "90"),
-        Key("pgsql_stop_escalate_in_slave", _count, "", "the same on a standby", "stop_escalate_in_slave", "90"),
-        Key("pgsql_crm_attr_timeout", _count, "", "seconds after which an update of a node attribute is given up", "crm_attr_timeout", "5"),
-        Key("pgsql_monitor_interval", _duration, "4s", "between two checks of a standby"),
-        Key("pgsql_monitor_interval_promoted", _duration, "3s", "between two checks of the primary; must differ from the one above"),
-        Key("pgsql_timeout", _duration, "60s", "for each action of the PostgreSQL agent"),
-        Key("pgsql_migration_threshold", _count, "3", "failures on a node after which PostgreSQL is not started there for pgsql_failure_timeout"),
-        Key("pgsql_failure_timeout", _duration, "60s", "after this time without a new failure the failures are forgotten; 0: never"),
-    )),
-    Chapter("Keys of older files, without effect today", (
-        Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
-        Key("enable_lvs", _text, "", "was: LVS on or off in one template"),
-        Key("pgsql_enable_distlock", _nothing, "", "was: distributed lock"),
-        Key("pgsql_distlock_psql_cmd", _text, "", "was: psql command for the lock service"),
-        Key("pgsql_distlock_lockname", _text, "", "was: name of the lock"),
-    )),
+    Chapter(
+        "What is installed where",
+        (
+            Key("pcs_template", _template, "muti.pcs.j2", "the file in templates/ from which config.pcs is made"),
+            Key("pha4pgsql_dir", _absolute, "/opt/pha4pgsql", "where the programs are installed, on every node"),
+            Key("OCF_ROOT", _absolute, "/usr/lib/ocf", "the agents are linked into OCF_ROOT/resource.d/pha4pgsql"),
+        ),
+    ),
+    Chapter(
+        "The cluster",
+        (
+            Key("writer_vip", _address, None, "the address that clients write to; it is where the primary is", "master_ip", "192.168.0.236"),
+            Key("reader_vip", _address, None, "the address that clients read from; it is where a standby is", example="192.168.0.237"),
+            Key("vip_nic", _word, "", "network interface of both addresses; empty: the one that has an address of the same network", example="ens37"),
+            Key("vip_cidr_netmask", _prefix, "24", "prefix length of both addresses"),
+            Key(
+                "reader_vip_on_primary",
+                _boolean,
+                "false",
+                "true: when no standby is left, the reader address moves to the primary; false: it stops, as there is no standby to read from",
+            ),
+            Key(
+                "RESOURCE_LIST",
+                _resources,
+                "msPostgresql vip-master vip-slave",
+                "names of the promotable set, the writer address and the reader address in the cluster",
+            ),
+            Key("pgsql_resource", _identifier, "pgsql", "name of the PostgreSQL resource inside the set; node attributes begin with it"),
+            Key("pgwatch_resource", _identifier, "pgwatch", "name of the watcher that votes for a node whose PostgreSQL is down"),
+            Key("no_quorum_policy", _quorum_policy, "stop", "what a part of the cluster without quorum does"),
+            Key(
+                "stonith_enabled",
+                _fencing,
+                "auto",
+                "fencing: true, false, or auto: true when the cluster has a fencing device at cls_setup, otherwise false and a warning",
+            ),
+            Key("resource_stickiness", _score, "1", "default of all resources: how much they prefer to stay where they are"),
+            Key("migration_threshold", _count, "10", "default of all resources: failures on a node after which they leave it"),
+            Key(
+                "cluster_properties",
+                _settings,
+                "load-threshold=1000%",
+                "further cluster properties, name=value with blanks between them; load-threshold: Pacemaker "
+                "runs one action at a time on a node whose load is above it, and a busy database must not make a failover slow",
+            ),
+        ),
+    ),
+    Chapter(
+        "PostgreSQL",
+        (
+            Key(
+                "pgsql_bindir",
+                _absolute,
+                "",
+                "directory of pg_ctl, psql, postgres, pg_rewind ...; empty: that of pgsql_pgctl",
+                "bindir",
+                "/usr/lib/postgresql/15/bin",
+            ),
+            Key("pgsql_pgctl", _absolute, "", "path of pg_ctl; empty: the one in pgsql_bindir", "pgctl", "/usr/pgsql/bin/pg_ctl"),
+            Key("pgsql_psql", _absolute, "", "path of psql, for the commands; empty: the one in pgsql_bindir", example="/usr/pgsql/bin/psql"),
+            Key("pgsql_pgdata", _absolute, None, "data directory", "pgdata", "/pgsql/data"),
+            Key("pgsql_datadir", _absolute, "", "data_directory, where it is not pgsql_pgdata", "datadir", "/var/lib/postgresql/15/main"),
+            Key(
+                "pgsql_config", _absolute, "", "postgresql.conf, where it is not in pgsql_pgdata", "config", "/etc/postgresql/15/main/postgresql.conf"
+            ),
+            Key("pgsql_pgdba", _word, "postgres", "operating system user who owns the instance", "pgdba"),
+            Key("pgsql_pgport", _port, "5432", "port", "pgport"),
+            Key(
+                "pgsql_pghost", _word, "", "address or socket directory that the agent connects to; empty: the default socket", "pghost", "127.0.0.1"
+            ),
+            Key("pgsql_pgdb", _text, "", "database that the agent connects to; empty: template1", "pgdb", "postgres"),
+            Key("pgsql_socketdir", _absolute, "", "directory of the unix sockets", "socketdir", "/var/run/postgresql"),
+            Key("pgsql_pglibs", _absolute, "", "directory added to the library path", "pglibs", "/usr/pgsql/lib"),
+            Key("pgsql_tmpdir", _absolute, "/var/lib/pgsql/tmp", "the agent's own directory: state file, settings it writes, passfile", "tmpdir"),
+            Key("pgsql_logfile", _absolute, "", "what pg_ctl -l writes to; empty: nothing", "logfile", "/var/log/postgresql/start.log"),
+            Key("pgsql_start_opt", _text, "", "options for the postgres program", "start_opt", "-c work_mem=64MB"),
+            Key("pgsql_ctl_opt", _text, "", "options for pg_ctl", "ctl_opt", "-s"),
+            Key(
+                "pgsql_monitor_user",
+                _word,
+                "",
+                "database role of the checks; its password stands in .pgpass of pgsql_pgdba; empty: pgsql_pgdba",
+                "monitor_user",
+                "monitor",
+            ),
+            Key("pgsql_monitor_sql", _text, "", "statement that must succeed on the primary", "monitor_sql", "select now();"),
+            Key("pgsql_check_wal_receiver", _boolean, "", "true: publish the node attribute pgsql-receiver-status", "check_wal_receiver", "true"),
+        ),
+    ),
+    Chapter(
+        "Replication",
+        (
+            Key(
+                "pgsql_rep_mode", _mode, "sync", "who must confirm a commit: sync (named standbys), quorum (any of them), async (nobody)", "rep_mode"
+            ),
+            Key("pgsql_sync_count", _count, "0", "how many standbys must confirm a commit; 0: half of the nodes, rounded down", "sync_count"),
+            Key(
+                "pgsql_sync_strict",
+                _boolean,
+                "false",
+                "true: commits wait when too few standbys are there; false: the primary goes on alone after the others have stored that it does",
+                "sync_strict",
+            ),
+            Key(
+                "pgsql_repuser",
+                _word,
+                "postgres",
+                "replication role; pg_rewind needs it to be a superuser or to have the rights of its manual page",
+                "repuser",
+                "replication",
+            ),
+            Key(
+                "pgsql_reppassword",
+                _text,
+                "",
+                "its password (pgsql_reppassord, the old spelling, works too); it goes into the passfile only",
+                example="replication",
+            ),
+            Key(
+                "pgsql_passfile",
+                _absolute,
+                "",
+                "libpq password file, written by install.sh; empty: pgpass in pgsql_tmpdir",
+                "passfile",
+                "/var/lib/pgsql/tmp/pgpass",
+            ),
+            Key(
+                "pgsql_primary_conninfo_opt",
+                _conninfo,
+                "keepalives_idle=60 keepalives_interval=5 keepalives_count=5",
+                "further connection settings of the standbys",
+                "primary_conninfo_opt",
+            ),
+            Key("pgsql_replication_slot_name", _slot_prefix, "", "first part of the names of the replication slots", "replication_slot_name", "slot"),
+            Key("pgsql_maxlag", _count, "0", "async: bytes behind the primary from which a standby is not promoted; 0: no limit", "maxlag"),
+            Key("pgsql_restore_command", _text, "", "restore_command of the standbys", "restore_command", "cp /archive/%f %p"),
+            Key(
+                "pgsql_archive_cleanup_command",
+                _text,
+                "",
+                "archive_cleanup_command of the standbys",
+                "archive_cleanup_command",
+                "pg_archivecleanup /archive %r",
+            ),
+            Key("pgsql_recovery_end_command", _text, "", "recovery_end_command of the standbys", "recovery_end_command", "/usr/local/bin/promoted"),
+            Key(
+                "pgsql_restart_on_promote",
+                _boolean,
+                "",
+                "accepted, without effect: a promotion always begins a new timeline",
+                "restart_on_promote",
+                "false",
+            ),
+            Key(
+                "pgsql_xlog_check_count",
+                _count,
+                "",
+                "accepted, without effect: elections are decided by answers, not by repeated looks",
+                "xlog_check_count",
+                "3",
+            ),
+        ),
+    ),
+    Chapter(
+        "Times and failures",
+        (
+            Key("pgsql_stop_escalate", _count, "", "seconds of fast shutdown before immediate shutdown", "stop_escalate", "90"),
+            Key("pgsql_stop_escalate_in_slave", _count, "", "the same on a standby", "stop_escalate_in_slave", "90"),
+            Key("pgsql_crm_attr_timeout", _count, "", "seconds after which an update of a node attribute is given up", "crm_attr_timeout", "5"),
+            Key("pgsql_monitor_interval", _duration, "4s", "between two checks of a standby"),
+            Key("pgsql_monitor_interval_promoted", _duration, "3s", "between two checks of the primary; must differ from the one above"),
+            Key("pgsql_timeout", _duration, "60s", "for each action of the PostgreSQL agent"),
+            Key("pgsql_migration_threshold", _count, "3", "failures on a node after which PostgreSQL is not started there for pgsql_failure_timeout"),
+            Key("pgsql_failure_timeout", _duration, "60s", "after this time without a new failure the failures are forgotten; 0: never"),
+        ),
+    ),
+    Chapter(
+        "Keys of older files, without effect today",
+        (
+            Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
+            Key("enable_lvs", _text, "", "was: LVS on or off in one template"),
+            Key("pgsql_enable_distlock", _nothing, "", "was: distributed lock"),
+            Key("pgsql_distlock_psql_cmd", _text, "", "was: psql command for the lock service"),
+            Key("pgsql_distlock_lockname", _text, "", "was: name of the lock"),
+        ),
+    ),
 )
 KEYS = {key.name: key for chapter in CHAPTERS for key in chapter.keys}
 ALIASES = {"pgsql_reppassord": "pgsql_reppassword"}
@@ -571,10 +669,9 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
     if not fields.get("pgsql_bindir", "-") and not fields.get("pgsql_pgctl", "-"):
         problems.append(Problem("pgsql_bindir", "missing, expected the directory of pg_ctl (or pgsql_pgctl, its path)"))
     if _password_is_missing(fields):
-        problems.append(Problem(
-            "pgsql_reppassword",
-            "missing, expected the password of pgsql_repuser, or sslcert= or passfile= in pgsql_primary_conninfo_opt",
-        ))
+        problems.append(
+            Problem("pgsql_reppassword", "missing, expected the password of pgsql_repuser, or sslcert= or passfile= in pgsql_primary_conninfo_opt")
+        )
     if fields.get("writer_vip") and fields.get("writer_vip") == fields.get("reader_vip"):
         problems.append(Problem("reader_vip", f"{fields['reader_vip']!r} is the writer_vip too, expected another address"))
     problems += [
@@ -583,9 +680,9 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
         if "." in fields.get(vip, "") and fields.get("vip_cidr_netmask", 0) > 32
     ]
     if fields.get("pgsql_sync_count", 0) > max(len(nodes) // 2, 1):
-        problems.append(Problem(
-            "pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes"
-        ))
+        problems.append(
+            Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes")
+        )
     problems += _slot_names(fields, nodes)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))

@@ -1,7 +1,7 @@
 """config.ini.sample and docs/config.md, drawn from the table of keys.
 
-    /usr/bin/python3 -m pha4pgsql.config_pages sample > config.ini.sample
-    /usr/bin/python3 -m pha4pgsql.config_pages page > docs/config.md
+/usr/bin/python3 -m pha4pgsql.config_pages sample > config.ini.sample
+/usr/bin/python3 -m pha4pgsql.config_pages page > docs/config.md
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _quoted(value: str) -> str:
     return f'"{value}"' if not re.search(r'[$`"\\]', value) else f"'{value}'"
 
 
-INTRODUCTION = """# config.ini
+INTRODUCTION = (
+    """# config.ini
 
 Made from `pha4pgsql/config.py` by `/usr/bin/python3 -m pha4pgsql.config_pages page > docs/config.md`; do not edit.
 
@@ -65,8 +66,11 @@ pen is never taken for a default. A file of the shell pha4pgsql works as it is, 
 
 | key | meaning |
 |---|---|
-| `node1`, `node2`, ... `othernodes` | """ + NODE_HELP + """. At least two. Names must stay different when all but `a-z`, `0-9` and `_` is replaced by `_`: replication slots are named after nodes |
+| `node1`, `node2`, ... `othernodes` | """
+    + NODE_HELP
+    + """. At least two. Names must stay different when all but `a-z`, `0-9` and `_` is replaced by `_`: replication slots are named after nodes |
 """
+)
 
 
 def page() -> str:

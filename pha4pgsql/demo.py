@@ -21,6 +21,8 @@ LONGEST = 90.0
 
 
 class Measured(NamedTuple):
+    """What the writer prints in the end."""
+
     acknowledged: int
     missing: int
     outage: float

@@ -26,7 +26,7 @@ OUTAGE = 0.3
 AFTERWARDS = 3.0
 
 
-class Silence(Exception):
+class NoAnswerError(Exception):
     """No answer in time."""
 
 
@@ -39,7 +39,7 @@ def wait(connection: Any, limit: float) -> None:  # noqa: ANN401 - psycopg2 has 
         left = deadline - time.monotonic()
         reading, writing = ([connection], []) if state == extensions.POLL_READ else ([], [connection])
         if left <= 0 or not any(select.select(reading, writing, [], left)):
-            raise Silence
+            raise NoAnswerError
 
 
 def connect(address: str) -> Any:  # noqa: ANN401
@@ -70,7 +70,7 @@ def measure(address: str, seconds: float) -> dict[str, object]:
         try:
             connection = connection or connect(address)
             execute(connection, "INSERT INTO demo VALUES (%s)", [number])
-        except (Error, Silence, OSError):
+        except (Error, NoAnswerError, OSError):
             with contextlib.suppress(Error, AttributeError):
                 connection.close()  # type: ignore[union-attr]
             connection = None

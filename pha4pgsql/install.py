@@ -98,8 +98,7 @@ def _everywhere(job: Job, option: str) -> int:
     places: list[remote.Stage] = []
     try:
         remote.reach(shell, others)
-        for place in remote.stage(shell, others, remote.pack(job.source, files(job.source), job.config_file)):
-            places.append(place)
+        places.extend(remote.stage(shell, others, remote.pack(job.source, files(job.source), job.config_file)))
         return _on_all(shell, job, here, places, option)
     finally:
         remote.remove(shell, places)
@@ -112,14 +111,18 @@ def _on_all(shell: remote.Ssh, job: Job, here: str, places: Sequence[remote.Stag
             code = check(job)
         codes = [code, *(remote.install_on(shell, place, "--check") for place in places)]
         if max(codes) > 1:
-            raise EnvironmentFailure("not every node can be installed, see above; nothing was changed on any node", "correct it, then run install.sh again")
+            raise EnvironmentFailure(
+                "not every node can be installed, see above; nothing was changed on any node", "correct it, then run install.sh again"
+            )
         if option == "--check" or not any(codes):
             return max(codes)
     with _told(here):
         (uninstall if option == "--uninstall" else install)(job)
     failed = [place.node for place in places if remote.install_on(shell, place, *([option] if option else []))]
     if failed:
-        raise EnvironmentFailure(f"not finished on {' '.join(failed)}, see above", "correct it, then run install.sh again: what is done already stays")
+        raise EnvironmentFailure(
+            f"not finished on {' '.join(failed)}, see above", "correct it, then run install.sh again: what is done already stays"
+        )
     return 0
 
 
@@ -272,7 +275,7 @@ def _copy(source: str, target: str, new: Sequence[str], old: Sequence[str]) -> N
     """Copy with the time of change kept, so that a compiled module of the source stays valid; a file in use is replaced, not rewritten."""
     for part in ("", *PARTS):
         os.makedirs(os.path.join(target, part), exist_ok=True)
-        os.chmod(os.path.join(target, part), 0o755)
+        os.chmod(os.path.join(target, part), 0o755)  # noqa: S103 - programs for everybody
     for name in new:
         place = os.path.join(target, name)
         shutil.copy2(os.path.join(source, name), f"{place}~")
@@ -411,7 +414,9 @@ def uninstall(job: Job) -> int:
             os.unlink(path)
         print(f"removed the {what} {path}", flush=True)
     kept = [f"{job.settings.pha4pgsql_dir}/{name}" for name in ("config.ini", "config.pcs")] + [job.settings.pgsql_tmpdir]
-    print(f"kept {' '.join(path for path in kept if os.path.exists(path)) or 'nothing'} (the last holds this node's promises: never delete it in a cluster)")
+    print(
+        f"kept {' '.join(path for path in kept if os.path.exists(path)) or 'nothing'} (the last holds this node's promises: never delete it in a cluster)"
+    )
     return 0
 
 

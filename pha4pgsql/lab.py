@@ -142,7 +142,7 @@ class Lab:
         handle = self.handle(node)
         command = [*PYTHON, lab_kernel.__file__, str(handle), *_as_user(argv, user)]
         try:
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(
                 command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(handle,),
                 env=environment(self.plan), encoding="utf-8", errors="replace",
             )  # fmt: skip
@@ -242,7 +242,7 @@ def _start_hub(lab: Lab) -> None:
     unshared = ["setsid", "--fork", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]
     reader, writer = os.pipe()
     with open(f"{lab.room}/hub.log", "ab") as log, os.fdopen(writer, "wb") as ready:
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [*unshared, *PYTHON, f"{checkout()}/bin/cls_lab", "hub", lab.name],
             stdin=subprocess.DEVNULL, stdout=ready, stderr=log, cwd="/", check=False,
         )  # fmt: skip

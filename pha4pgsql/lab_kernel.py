@@ -52,7 +52,7 @@ def setns(handle: int, flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """mount(2)."""
+    """Mount a file system, or bind a directory (mount(2))."""
     done = _libc().mount(source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None)
     _checked(done, f"mount of {kind or source} on {target}")
 

@@ -93,19 +93,19 @@ def _overlay(lower: str, disk: str, root: str) -> None:
 
 
 def _mount_proper(root: str) -> None:
-    """proc (pacemakerd looks for its daemons there), sys, and what a boot has empty: run, tmp, dev."""
+    """Give the node its own proc (pacemakerd looks for its daemons there), sys, and what a boot has empty: run, tmp, dev."""
     lab_kernel.mount("proc", f"{root}/proc", "proc")
     lab_kernel.mount("sysfs", f"{root}/sys", "sysfs")
     lab_kernel.mount("tmpfs", f"{root}/run", "tmpfs", lab_kernel.MS_NOSUID, "mode=755")
-    lab_kernel.mount("tmpfs", f"{root}/tmp", "tmpfs", lab_kernel.MS_NOSUID, "mode=1777")
+    lab_kernel.mount("tmpfs", f"{root}/tmp", "tmpfs", lab_kernel.MS_NOSUID, "mode=1777")  # noqa: S108
     lab_kernel.mount("tmpfs", f"{root}/dev", "tmpfs", lab_kernel.MS_NOSUID, "mode=755")
     for name, (major, minor) in DEVICES.items():
         os.mknod(f"{root}/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
-        os.chmod(f"{root}/dev/{name}", 0o666)
+        os.chmod(f"{root}/dev/{name}", 0o666)  # noqa: S103
     for folder in ("dev/pts", "dev/shm", "run/lock", "run/postgresql"):
         os.mkdir(f"{root}/{folder}")
     lab_kernel.mount("devpts", f"{root}/dev/pts", "devpts", options="newinstance,ptmxmode=0666,mode=620")
-    lab_kernel.mount("tmpfs", f"{root}/dev/shm", "tmpfs", lab_kernel.MS_NOSUID, "mode=1777,size=1g")
+    lab_kernel.mount("tmpfs", f"{root}/dev/shm", "tmpfs", lab_kernel.MS_NOSUID, "mode=1777,size=1g")  # noqa: S108
     for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(target, f"{root}/dev/{name}")
     with suppress(LookupError):
@@ -180,7 +180,7 @@ def _write(path: str, content: str, mode: int) -> None:
 
 
 def _start_cluster(env: Mapping[str, str]) -> None:
-    """corosync (it returns when it is ready), then pacemakerd, without waiting for either.
+    """Start corosync (it returns when it is ready), then pacemakerd, without waiting for either.
 
     Their environment reaches the agents, as systemd's would: the standard path, and logs in files.
     """
@@ -199,7 +199,7 @@ def _start_cluster(env: Mapping[str, str]) -> None:
         os.dup2(log.fileno(), 2)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if code == 0:
-        os.execvpe("pacemakerd", ["pacemakerd"], own)
+        os.execvpe("pacemakerd", ["pacemakerd"], own)  # noqa: S606
     os._exit(1)
 
 

@@ -1,6 +1,6 @@
 """Run on the practice cluster's client: ask several PostgreSQL servers at once what they are, and print the answers as JSON.
 
-    python3 lab_probe.py PORT ADDRESS...
+Usage: python3 lab_probe.py PORT ADDRESS...
 """
 
 from __future__ import annotations

@@ -6,28 +6,26 @@ is left. It speaks JSON lines on a unix socket of the file system, which every n
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import selectors
 import signal
 import socket
+import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import lab_kernel, lab_node, system
-from pha4pgsql.lab_words import NIC, ROOM, SWITCH, Node, Plan, from_json
-from pha4pgsql.words import ConfigurationError, EnvironmentFailure, Failure
+from pha4pgsql import lab_kernel, lab_machine
+from pha4pgsql.lab_machine import Machine
+from pha4pgsql.lab_words import ROOM, SWITCH, Plan, from_json
+from pha4pgsql.words import ConfigurationError, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-BRIDGE = "hub"
 REBOOT_AFTER = 10.0
 """Seconds from a fencing `reboot` to the node's boot: a node that is back sooner than the survivors have settled may win again."""
-
-BOOT_DEADLINE = 20.0
-DEATH_DEADLINE = 20.0
 
 
 class Reply(NamedTuple):
@@ -51,9 +49,7 @@ class Switch:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._machines = {node.name: Machine(node) for node in plan.nodes}
-        self._disk = plan.disks
         self._listener = socket.socket(socket.AF_UNIX)
-        self._over = False
 
     def serve(self) -> None:
         """Answer one request after the other; each is short, so nobody waits long and no two overlap."""
@@ -67,7 +63,7 @@ class Switch:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(_children_that_end(), selectors.EVENT_READ)
-            while not self._over:
+            while True:
                 for key, _ in selector.select(self._next_boot_in()):
                     if key.fileobj is self._listener:
                         self._answer_one()
@@ -78,10 +74,10 @@ class Switch:
 
     def _prepare(self) -> None:
         lab_kernel.mount("none", "/", flags=lab_kernel.MS_REC | lab_kernel.MS_PRIVATE)
-        os.makedirs(self._disk, exist_ok=True)
+        os.makedirs(self._plan.disks, exist_ok=True)
         if not self._plan.disk:
-            lab_kernel.mount("tmpfs", self._disk, "tmpfs", options="mode=755,size=75%")
-        _ip(f"link set lo up\nlink add {BRIDGE} type bridge forward_delay 0 stp_state 0\nlink set {BRIDGE} up\n")
+            lab_kernel.mount("tmpfs", self._plan.disks, "tmpfs", options="mode=755,size=75%")
+        lab_machine.build_hub()
 
     def _answer_one(self) -> None:
         connection, _ = self._listener.accept()
@@ -100,37 +96,23 @@ class Switch:
     def _perform(self, verb: str, names: list[str]) -> Reply:
         if verb == "list":
             return Reply([machine.shown() for machine in self._machines.values()])
-        if verb == "end":
-            self._over = True
-            return Reply()
+        self._bury()
         machines = [self._machines[self._plan.node(name).name] for name in names]
         if verb == "handle":
-            return _handle(machines[0])
+            return Reply(None, os.pidfd_open(machines[0].running()))
         self._verb(verb)(machines)
         return Reply()
 
     def _verb(self, verb: str) -> Callable[[list[Machine]], None]:
         verbs: dict[str, Callable[[list[Machine]], None]] = {
-            "boot": self._boot, "crash": self._crash, "reboot": self._reboot, "cut": self._cut, "heal": self._heal,
-            "freeze": self._freeze, "thaw": self._thaw, "kill-postgres": self._kill_postgres,
-            "freeze-postgres": self._freeze_postgres, "thaw-postgres": self._thaw_postgres,
+            "boot": partial(lab_machine.boot, self._plan), "crash": lab_machine.crash, "reboot": _reboot,
+            "cut": lab_machine.cut, "heal": lab_machine.heal, "freeze": lab_machine.freeze, "thaw": lab_machine.thaw,
+            "kill-postgres": lab_machine.kill_postgres, "freeze-postgres": lab_machine.freeze_postgres,
+            "thaw-postgres": lab_machine.thaw_postgres,
         }  # fmt: skip
         if verb not in verbs:
             raise ConfigurationError(f"the switch does not know {verb!r}, expected one of: {' '.join(sorted(verbs))}")
         return verbs[verb]
-
-    def _boot(self, machines: list[Machine]) -> None:
-        """Switch on those that are off; returns when their networks are up and cluster daemons begin to start."""
-        self._bury()
-        begun = [(machine, self._start(machine)) for machine in machines if not machine.process]
-        problems = [problem for machine, ready in begun for problem in self._awaited(machine, ready)]
-        if problems:
-            raise EnvironmentFailure("; ".join(problems), f"cat {self._plan.room}/hub.log")
-
-    def _reboot(self, machines: list[Machine]) -> None:
-        self._crash(machines)
-        for machine in machines:
-            machine.boot_at = time.monotonic() + REBOOT_AFTER
 
     def _bury(self) -> None:
         """Collect children; a node whose process 1 is among them is off."""
@@ -143,7 +125,7 @@ class Switch:
                 return
             for machine in self._machines.values():
                 if machine.process == process:
-                    machine.process, machine.frozen = 0, False
+                    machine.ended()
 
     def _next_boot_in(self) -> float | None:
         times = [machine.boot_at for machine in self._machines.values() if machine.boot_at is not None]
@@ -152,8 +134,19 @@ class Switch:
     def _boot_the_rebooted(self) -> None:
         now = time.monotonic()
         due = [machine for machine in self._machines.values() if machine.boot_at is not None and machine.boot_at <= now]
-        if due:
-            self._boot(due)
+        for machine in due:
+            machine.boot_at = None
+        try:
+            lab_machine.boot(self._plan, due)
+        except Failure as failure:
+            print(failure, file=sys.stderr, flush=True)
+
+
+def _reboot(machines: list[Machine]) -> None:
+    """Off now; the hub's loop switches on again when the time has come."""
+    lab_machine.crash(machines)
+    for machine in machines:
+        machine.boot_at = time.monotonic() + REBOOT_AFTER
 
 
 def _children_that_end() -> int:
@@ -177,16 +170,14 @@ def _line(connection: socket.socket) -> bytes:
 
 
 def _send(connection: socket.socket, text: bytes, handle: int | None) -> None:
+    """An asker that is gone does not matter."""
     try:
         if handle is None:
             connection.sendall(text)
         else:
             socket.send_fds(connection, [text], [handle])
-            os.close(handle)
     except OSError:
-        return
-
-
-def _handle(machine: Machine) -> Reply:
-    """An open file that stands for process 1 of the node, by which others enter its namespaces."""
-    return Reply(None, os.pidfd_open(_running(machine)))
+        pass
+    finally:
+        if handle is not None:
+            os.close(handle)

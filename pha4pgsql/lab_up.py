@@ -159,7 +159,7 @@ def _furnish(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
 
 
 def _databases(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
-    """initdb on the first node, and a copy of it, made while it is shut down, on the others: a base backup without a server."""
+    """Make one with initdb on the first node, and a copy of it, made while it is shut down, on the others: a base backup without a server."""
     first, *others = (node.name for node in plan.members)
     for node in plan.members:
         _must(lab.run(node.name, ["install", "-d", "-o", "postgres", "-g", "postgres", "-m", "700", "/pgsql", "/var/log/postgresql"]), "install -d")

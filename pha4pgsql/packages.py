@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,7 +21,10 @@ POLICY = "/usr/sbin/policy-rc.d"
 
 
 class Need(NamedTuple):
-    """Something that has to be there: a program on the path, a file below OCF_ROOT, or a Python module; and the packages that bring it."""
+    """Something that has to be there, and the packages that bring it.
+
+    Kinds: a program on the path, an agent below OCF_ROOT, a Python module of the distribution, one of Python's own library, a PostgreSQL server.
+    """
 
     kind: str
     name: str
@@ -39,6 +43,19 @@ NEEDS = (
     Need("module", "lxml", "python3-lxml", "python3-lxml"),
     Need("module", "jinja2", "python3-jinja2", "python3-jinja2"),
 )
+LAB = (Need("server", "postgres", "postgresql", "postgresql-server"),)
+"""What the practice cluster needs beside that."""
+
+TESTS = (
+    Need("library", "ensurepip", "python3-venv", "python3"),
+    Need("program", "arping", "iputils-arping", "iputils"),
+    Need("program", "pgrep", "procps", "procps-ng"),
+    Need("program", "ssh", "openssh-client", "openssh-clients"),
+    Need("program", "sshd", "openssh-server", "openssh-server"),
+    Need("program", "xmllint", "libxml2-utils", "libxml2"),
+)
+"""What tests/run needs beside both."""
+
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -58,6 +75,10 @@ def _is_there(need: Need, ocf_root: str) -> bool:
         return shutil.which(need.name, path=PATH) is not None
     if need.kind == "agent":
         return os.path.exists(os.path.join(ocf_root, need.name))
+    if need.kind == "library":
+        return importlib.util.find_spec(need.name) is not None
+    if need.kind == "server":
+        return paths.find_programs("", paths.DEFAULT_PGCTL, "") != ""
     return paths.has_package(need.name)
 
 
@@ -102,7 +123,7 @@ def services_stay_stopped(policy: str = POLICY) -> Iterator[None]:
         return
     with open(policy, "w", encoding="ascii") as stream:
         stream.write("#!/bin/sh\nexit 101\n")
-    os.chmod(policy, 0o755)
+    os.chmod(policy, 0o755)  # noqa: S103 - a program
     try:
         yield
     finally:

@@ -33,7 +33,10 @@ def render(config: Config, templates: str, pcs: tuple[int, ...]) -> str:
         there = " ".join(sorted(name for name in os.listdir(templates) if name.endswith(".j2"))) if os.path.isdir(templates) else "nothing"
         raise ConfigurationError(f"pcs_template: no file {path}, expected one of: {there}", "correct pcs_template in config.ini")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates), undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True  # noqa: S701
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,  # noqa: S701
     )
     environment.filters["setting"] = lambda pair: f"{pair[0]}={shlex.quote(pair[1])}"
     environment.filters["rule"] = shlex.quote if pcs >= (0, 12) else lambda rule: rule
@@ -79,7 +82,7 @@ def commands(text: str, source: str) -> list[list[str]]:
     """Return the arguments of each `pcs -f "$CIB"` line, without these three words. Anything else that a shell would do is refused."""
     found = []
     for number, line in _logical_lines(text):
-        if re.match(r'\s*(#|$|set -e\s*$|CIB=\S*\$\{1)', line):
+        if re.match(r"\s*(#|$|set -e\s*$|CIB=\S*\$\{1)", line):
             continue
         start = re.match(r'\s*pcs\s+-f\s+"?\$\{?CIB\}?"?\s+', line)
         try:
@@ -88,7 +91,7 @@ def commands(text: str, source: str) -> list[list[str]]:
             raise ConfigurationError(f"{source}: line {number}: {wrong}", "correct the quotes") from None
         if not words:
             raise ConfigurationError(
-                f"{source}: line {number}: {line.strip()[:60]!r}, expected: pcs -f \"$CIB\" ...",
+                f'{source}: line {number}: {line.strip()[:60]!r}, expected: pcs -f "$CIB" ...',
                 "cls_setup runs no shell; run other commands by hand afterwards",
             )
         found.append(words)

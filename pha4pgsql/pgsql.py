@@ -173,7 +173,8 @@ def timelines(scene: Scene) -> tuple[int, ...]:
 
 def strays(scene: Scene) -> bool:
     """Whether the local WAL holds remains of a timeline beyond the one it is on: a new one could not be told from them."""
-    known = max([scene.instance.timeline, *(era.timeline for era in scene.state.eras)])
+    held = cut(scene.state.eras, scene.instance.lsn or Lsn(0))
+    known = held[-1].timeline if held else scene.instance.timeline
     return max(timelines(scene)) > known
 
 
@@ -210,7 +211,8 @@ def follow(scene: Scene) -> Procedure:
         return (yield from stand(scene))
     term = scene.vote(primary).reign
     theirs = [Upstream(primary, slot) for slot in slot_names(scene.rules.slot_prefix, term, scene.me)]
-    if scene.instance.upstream is not None and scene.instance.upstream not in theirs and term >= scene.state.promised:
+    stale = scene.instance.upstream is not None and scene.instance.upstream not in theirs and term >= scene.state.promised
+    if stale or (scene.instance.upstream is None and scene.instance.receiving):
         scene = yield [Follow(None)]  # else WAL of the old term could arrive after the check
         while scene.instance.receiving and scene.left > MARGIN:
             scene = yield []
@@ -223,7 +225,8 @@ def follow(scene: Scene) -> Procedure:
         return adopted
     state, upstream = adopted
     steps: list[Action] = [Store(state)] if state != scene.state else []
-    steps += [Follow(upstream)] if scene.instance.upstream not in theirs else []
+    if scene.instance.upstream != upstream and (scene.instance.upstream not in theirs or not scene.instance.streaming):
+        steps.append(Follow(upstream))  # who streams through the early slot stays there
     if steps:
         scene = yield steps
     yield from _tell(scene)
@@ -353,8 +356,10 @@ def promote(scene: Scene) -> Procedure:
         verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
     if isinstance(verdict, Elected) and scene.state.promised != ballot:
         verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
+    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):
+        verdict = Lost("WAL of another node may still arrive here")
     if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
-        verdict = Lost(f"the end of the local WAL is {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
+        verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) else ""
         scores = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
@@ -365,7 +370,7 @@ def promote(scene: Scene) -> Procedure:
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
     state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
     scene = yield [
-        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Follow(None), Promote(),
+        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(),
     ]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
@@ -420,10 +425,7 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
         else:
             scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
             scene = yield []
-    yield from _set(scene, {
-        (scene.me, "status"): "PRI", (scene.me, "score"): "1000", (scene.me, "master-baseline"): first.hex16, (scene.me, "xlog-loc"): None,
-    })
-    return Outcome(True, note)
+    return Outcome(True, note)  # attributes are the first monitor's: here they would make Pacemaker plan anew before it moves the address
 
 
 def _confirmed(scene: Scene, position: Lsn) -> int:
@@ -584,7 +586,7 @@ def report(scene: Scene) -> list[Action]:
         words = standing_of(scene, node)
         data[node, "data-status"] = words[0]
         if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
-            status[node, "status"], status[node, "score"] = words[1], words[2]
+            status[node, "status"], status[node, "score"], status[node, "master-baseline"] = words[1], words[2], None
     steps = attributes(scene, status, data)
     info = repl_info(scene)
     properties = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
@@ -639,8 +641,8 @@ def start(scene: Scene) -> Procedure:
         (scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None,
     }
     scene = yield from _set(scene, gone)
-    if scene.instance.run is not Run.DOWN:
-        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
+    if scene.instance.run is not Run.DOWN or scene.state.mark:
+        return Outcome(False, scene.state.mark or f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
     adopted = adopt(scene)
     if isinstance(adopted, Outcome) and not adopted.ok:
         scene = yield from _tell(scene)
@@ -659,7 +661,7 @@ def start(scene: Scene) -> Procedure:
 
 def demote(scene: Scene) -> Procedure:
     """Stop being primary, and leave a running standby that follows nobody yet."""
-    scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "status"): "HS:alone"})
+    scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
         scene = yield [Shutdown()]
     if scene.instance.run is Run.DOWN:

@@ -41,7 +41,9 @@ class Ssh:
     def __call__(self, node: str, command: Sequence[str], data: bytes = b"") -> Answer:
         self.nodes.add(node)
         # ssh joins its words with blanks and hands them to the login shell of the other side: hence the quotes.
-        done = subprocess.run([*self._ssh(), f"root@{node}", shlex.join(command)], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            [*self._ssh(), f"root@{node}", shlex.join(command)], input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
         return Answer(done.returncode, done.stdout.decode("utf-8", "replace"))
 
     def _ssh(self) -> list[str]:

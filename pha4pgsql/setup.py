@@ -142,7 +142,9 @@ def _running_and_changed(live: Element, new: Element) -> list[str]:
     """Return the resources which Pacemaker would restart for their new parameters, by the names of their sets."""
     cluster = _cluster(live)
     running = {name for member in cluster.members.values() for name, role in member.roles.items() if role in {"started", "promoted"}}
-    return [top for top, primitive in cib.primitives(new) if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)]
+    return [
+        top for top, primitive in cib.primitives(new) if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)
+    ]
 
 
 def _push_under(moved: Sequence[str], live: Element, new: Element) -> bool:

@@ -48,6 +48,7 @@ class Site:
         self.rules = rules_of(settings)
         self._cluster: Cluster | None = None
         self._told: dict[tuple[str, str], str | None] = {}
+        self._votes: tuple[tuple[str, Vote], ...] | None = None
         self._round = 0
         self._proof: postgres.Proof | None = None
         self._proven = False
@@ -105,8 +106,10 @@ class Site:
         return tuple(found)
 
     def look(self, instance: Instance | None = None, *, whole: bool = True) -> Scene:
-        """One scene; `whole=False` leaves the CIB's attributes out, which answering does not need."""
-        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self.votes(), elapsed=self._elapsed, left=self.left)
+        """One scene; `whole=False` leaves the CIB's attributes out and reads the votes once: a node that answers waits for nobody's."""
+        if whole or self._votes is None:
+            self._votes = self.votes()
+        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self._votes, elapsed=self._elapsed, left=self.left)
         if not whole:
             self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round") or 1)
             return scene._replace(round=self._round)
@@ -202,6 +205,7 @@ class Site:
                     scene = self.look(whole=whole)
                 steps = _next(procedure, scene)
                 scene = self._act(scene, steps)
+                self._votes = scene.votes
         return steps
 
     def _act(self, scene: Scene, steps: Sequence[Action] | Outcome) -> Scene:

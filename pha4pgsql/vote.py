@@ -161,12 +161,12 @@ def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: A
 def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, override: str) -> Elected | Waiting | Lost:
     """The election before the first term: (timeline, LSN) compares, there being nothing better."""
     me = ballot.node
-    if override:
-        return Elected(tuple(sorted(answers.items())), False) if override == me else Lost(f"the operator named {override} as first primary", override)
-    leader = max(answers, key=lambda node: (answers[node].timeline, answers[node].lsn, node == me))
+    if override and override != me:
+        return Lost(f"the operator named {override} as first primary", override)
+    leader = me if override else max(answers, key=lambda node: (answers[node].timeline, answers[node].lsn, node == me))
     if (answers[leader].timeline, answers[leader].lsn) > (answers[me].timeline, answers[me].lsn):
         return Lost(f"{leader} is further: {answers[leader].lsn} on timeline {answers[leader].timeline}, {me} has {answers[me].lsn}", leader)
-    need = len(rules.members) if rules.answers_needed > 1 else 1
+    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed
     if len(answers) < need:
         silent = " ".join(node for node in rules.members if node not in answers)
         return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; the first election needs all members")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import sys
 import time
@@ -110,7 +111,11 @@ def _become_watcher(settings: Settings, context: Context) -> None:
             log("ERROR", f"internal error: {bug!r}")
             pause = UP_PAUSE
         sys.stderr.flush()
-        time.sleep(pause)
+        if _await_death(settings, pause):
+            try:
+                resign(settings, context)
+            except Failure as failure:
+                log("WARNING", failure.message)
 
 
 def watch_once(settings: Settings, context: Context) -> float:
@@ -126,6 +131,35 @@ def watch_once(settings: Settings, context: Context) -> float:
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, whole=False)
     return DOWN_PAUSE if down else UP_PAUSE
+
+
+def _await_death(settings: Settings, pause: float) -> bool:
+    """Wait `pause` seconds, or until the postmaster ends: the kernel tells within milliseconds, a monitor within seconds."""
+    server = postgres.postmaster(settings)
+    try:
+        handle = os.pidfd_open(server.pid) if server else -1
+    except OSError:
+        return True
+    if handle < 0:
+        time.sleep(pause)
+        return False
+    try:
+        return bool(select.select([handle], [], [], pause)[0])
+    finally:
+        os.close(handle)
+
+
+def resign(settings: Settings, context: Context) -> None:
+    """Give up the promotion score of a primary whose postmaster ended by itself, so that Pacemaker promotes another node at once.
+
+    Not when the agent ended it: then the agent holds the node's lock, or has already put away the reign.
+    """
+    site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), log)
+    with site.lock():
+        gone = postgres.postmaster(settings) is None and site.state().reign != NEVER
+    if gone:
+        log("WARNING", "the primary's postmaster ended by itself: resigning")
+        pacemaker.set_transient({(context.node, f"master-{settings.resource}"): "-INFINITY"})
 
 
 ACTIONS: Mapping[str, Callable[[Settings, Context], int]] = {"start": start, "stop": stop, "monitor": monitor}

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -108,8 +108,8 @@ def test_the_script_by_hand_gives_the_same(lab: Lab) -> None:
     run(lab, "sh", f"{INSTALLED}/config.pcs", "/srv/hand.xml")
     sections = ("resources", "constraints", "rsc_defaults")
     by_hand, by_setup = (
-        [ElementTree.canonicalize(ElementTree.tostring(tree.find(f"configuration/{name}")), strip_text=True) for name in sections]  # type: ignore[arg-type]
-        for tree in (ElementTree.fromstring(run(lab, "cat", "/srv/hand.xml").out), ElementTree.fromstring(there))  # noqa: S314
+        [ET.canonicalize(ET.tostring(tree.find(f"configuration/{name}")), strip_text=True) for name in sections]  # type: ignore[arg-type]
+        for tree in (ET.fromstring(run(lab, "cat", "/srv/hand.xml").out), ET.fromstring(there))  # noqa: S314
     )
     assert by_hand == by_setup
 
@@ -127,7 +127,9 @@ def test_master_is_named_once(lab: Lab) -> None:
     """The operator's word for the first election."""
     made(lab)
     assert "pgsql_REPL_INFO" in cls_setup(lab, "node2").out
-    assert ('<cluster_property_set id="pgsql_replication">' in (now := run(lab, "cat", "/srv/cib.xml").out)) and 'value="node2"' in now
+    now = run(lab, "cat", "/srv/cib.xml").out
+    assert '<cluster_property_set id="pgsql_replication">' in now
+    assert 'name="pgsql_REPL_INFO" value="node2"' in now
     assert "node1 node2 node3" in cls_setup(lab, "nobody", code=1).err
 
 
@@ -161,7 +163,7 @@ HEALTHY = {"node1": (ON, "1000", "PRI"), "node2": (ON, "-INFINITY", "HS:async"),
 
 def world(cib: str, nodes: Mapping[str, tuple[str, str, str]]) -> str:
     """A CIB with these nodes: state, promotion score, status; histories as they are in it."""
-    tree = ElementTree.fromstring(cib)  # noqa: S314
+    tree = ET.fromstring(cib)  # noqa: S314
     tree.set("have-quorum", "1")
     configuration, status = tree.find("configuration"), tree.find("status")
     assert configuration is not None
@@ -173,21 +175,21 @@ def world(cib: str, nodes: Mapping[str, tuple[str, str, str]]) -> str:
     assert known is not None
     for number, (name, (state, score, mark)) in enumerate(nodes.items(), 1):
         if known.find(f"node[@uname='{name}']") is None:
-            ElementTree.SubElement(known, "node", id=str(number), uname=name)
+            ET.SubElement(known, "node", id=str(number), uname=name)
         _set_state(status, str(number), name, on=state == ON, attributes={"master-pgsql": score, "pgsql-status": mark})
-    return ElementTree.tostring(tree, encoding="unicode")
+    return ET.tostring(tree, encoding="unicode")
 
 
-def _set_state(status: ElementTree.Element, number: str, name: str, *, on: bool, attributes: Mapping[str, str]) -> None:
+def _set_state(status: ET.Element, number: str, name: str, *, on: bool, attributes: Mapping[str, str]) -> None:
     state = status.find(f"node_state[@uname='{name}']")
-    state = ElementTree.SubElement(status, "node_state", id=number, uname=name) if state is None else state
+    state = ET.SubElement(status, "node_state", id=number, uname=name) if state is None else state
     state.attrib.update(in_ccm=str(on).lower(), crmd=ON if on else OFF, join="member" if on else "down", expected="member" if on else "down")
     for part in state.findall("transient_attributes") + ([] if on else state.findall("lrm")):
         state.remove(part)
     if on:
-        pairs = ElementTree.SubElement(ElementTree.SubElement(state, "transient_attributes", id=number), "instance_attributes", id=f"status-{number}")
+        pairs = ET.SubElement(ET.SubElement(state, "transient_attributes", id=number), "instance_attributes", id=f"status-{number}")
         for key, value in attributes.items():
-            ElementTree.SubElement(pairs, "nvpair", id=f"status-{number}-{key}", name=key, value=value)
+            ET.SubElement(pairs, "nvpair", id=f"status-{number}-{key}", name=key, value=value)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def simulate(folder: Path, cib: str, nodes: Mapping[str, tuple[str, str, str]]) 
     done = system.run(["crm_simulate", "--simulate", f"--xml-file={before}", f"--save-output={after}", "--output-as=xml"])
     assert done.ok, done.err
     found: dict[str, list[str]] = {}
-    revised = ElementTree.fromstring(done.out).find("revised_cluster_status/resources")  # noqa: S314
+    revised = ET.fromstring(done.out).find("revised_cluster_status/resources")  # noqa: S314
     assert revised is not None
     for resource in revised.iter("resource"):
         role = " promoted" if resource.get("role") == "Promoted" else ""
@@ -226,7 +228,7 @@ def test_fencing_follows_the_devices(lab: Lab) -> None:
 
 def test_the_set_waits_for_cls_start(muti: str) -> None:
     """cls_setup starts nothing but the watcher."""
-    tree = ElementTree.fromstring(muti)  # noqa: S314
+    tree = ET.fromstring(muti)  # noqa: S314
     assert [pair.get("value") for pair in tree.iter("nvpair") if pair.get("name") == "target-role"] == ["Stopped"]
 
 
@@ -254,7 +256,12 @@ def test_failover(muti: str, tmp_path: Path) -> None:
     """The primary's node is lost: its synchronous standby is promoted, both addresses move apart."""
     cib, _ = simulate(tmp_path, muti, HEALTHY)
     _, there = simulate(tmp_path, cib, {**HEALTHY, "node1": (OFF, "", "")})
-    assert (there["pgsql promoted"], there["vip-master"], there["vip-slave"], there["pgwatch"]) == (["node3"], ["node3"], ["node2"], ["node2", "node3"])
+    assert (there["pgsql promoted"], there["vip-master"], there["vip-slave"], there["pgwatch"]) == (
+        ["node3"],
+        ["node3"],
+        ["node2"],
+        ["node2", "node3"],
+    )
 
 
 @pytest.mark.parametrize(("option", "reader"), [("false", None), ("true", ["node1"])])

@@ -171,8 +171,10 @@ class Node:
     def end(self) -> int:
         return len(self.wal)
 
-    def timeline_here(self) -> int:
-        return self.wal[-1].timeline if self.wal else 1
+    def timeline_here(self, *, announced: bool = False) -> int:
+        """The timeline of the last record; or the one announced by whatever was received, though nothing of it may be left."""
+        last = self.wal[-1].timeline if self.wal else 1
+        return max(last, *self.segments) if announced else last
 
 
 class Task:
@@ -269,8 +271,10 @@ class World:
             for slot, sender in sorted(node.senders.items()) if sender.sending
         ) if run is Run.PRIMARY else ()
         return Instance(
-            run, lsn, node.timeline_here(), Lsn(0), SYSTEM, receiver is not None, receiver is not None and receiver.sending, node.follows, node.names,
-            node.session if run in (Run.PRIMARY, Run.STANDBY) else None, followers, tuple(sorted(node.slots)), self.histories(node), node.proven,
+            run, lsn, node.timeline_here(announced=not self.fair and self.random.random() < 0.3), system_identifier=SYSTEM,
+            receiving=receiver is not None, streaming=receiver is not None and receiver.sending, upstream=node.follows, names=node.names,
+            names_shown=node.session if run in (Run.PRIMARY, Run.STANDBY) else None, followers=followers, slots=tuple(sorted(node.slots)),
+            histories=self.histories(node), proven=node.proven,
         )
 
     def histories(self, node: Node) -> tuple[tuple[int, int, Lsn], ...]:
@@ -288,8 +292,8 @@ class World:
         limit = task.limit if task else OPERATION
         return Scene(
             node.name, self.rules, node.state, self.instance(node), tuple(node.view.items()), node.round, self.override,
-            frozenset(name for name, other in self.nodes.items() if other.up), self.dc,
-            tuple(self.attributes.items()) if self.fair else (), "", elapsed, limit - elapsed,
+            online=frozenset(name for name, other in self.nodes.items() if other.up), dc=self.dc,
+            attributes=tuple(self.attributes.items()) if self.fair else (), elapsed=elapsed, left=limit - elapsed,
         )
 
     # -- agents --------------------------------------------------------------------------------------------------
@@ -1246,13 +1250,15 @@ def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = Fal
     return player
 
 
-def play(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, trace: bool = False, moves: int = 0) -> World:
+def play(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, trace: bool = False, moves: int = 0, live: bool = True) -> World:
     """One run; raises Violation. The seed says everything."""
     setting = settings[seed % len(settings)]
     player = prepare(setting, seed, core, trace=trace)
     world = player.world
     try:
         player.chaos(moves or world.random.randint(8, 60))
+        if not live:
+            return world
         player.heal()
         lost = any(node.state.mark for node in world.nodes.values())  # a half-made copy of a member: a hand is needed
         if not lost and not player.recover():
@@ -1273,11 +1279,11 @@ def explain(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SET
     return f"seed {seed} holds"
 
 
-def hunt(seeds: Iterable[int], core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS) -> tuple[int, str] | None:
+def hunt(seeds: Iterable[int], core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, live: bool = True) -> tuple[int, str] | None:
     """The first seed that breaks a promise, and which."""
     for seed in seeds:
         try:
-            play(seed, core, settings=settings)
+            play(seed, core, settings=settings, live=live)
         except Violation as violation:
             return seed, str(violation)
     return None

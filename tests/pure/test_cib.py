@@ -52,7 +52,9 @@ LIVE = """
     </cluster_property_set>
     <cluster_property_set id="pgsql_replication"><nvpair id="p3" name="pgsql_REPL_INFO" value="node2|1|00000000050001B0"/></cluster_property_set>
   </crm_config>
-  <nodes><node id="1" uname="node1"><instance_attributes id="nodes-1"><nvpair id="n1" name="pgsql-data-status" value="LATEST"/></instance_attributes></node></nodes>
+  <nodes><node id="1" uname="node1">
+    <instance_attributes id="nodes-1"><nvpair id="n1" name="pgsql-data-status" value="LATEST"/></instance_attributes></node>
+  </nodes>
   <resources>
     <primitive id="fence" class="stonith" type="fence_lab"/>
     <primitive id="web" class="ocf" provider="heartbeat" type="nginx"/>

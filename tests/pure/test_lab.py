@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_the_first_cib_is_one() -> None:
     """A node's first CIB is XML with dc-deadtime, owned by the cluster's user."""
     plan = Plan("x")
     cib = next(file for file in lab_words.first_files(plan, plan.members[0]) if file.path.endswith("cib.xml"))
-    pairs = {pair.get("name"): pair.get("value") for pair in ElementTree.fromstring(cib.content).iter("nvpair")}  # noqa: S314
+    pairs = {pair.get("name"): pair.get("value") for pair in ET.fromstring(cib.content).iter("nvpair")}  # noqa: S314
     assert pairs == {"dc-deadtime": "1s"}
     assert (cib.owner, cib.group, cib.mode) == ("hacluster", "haclient", 0o600)
 
@@ -96,7 +96,7 @@ def test_secrets_are_quoted_in_sql() -> None:
 
 def test_fencing_xml_names_every_member() -> None:
     """Every member can be fenced, and fenced means off."""
-    tree = ElementTree.fromstring(lab_up.fencing_xml(Plan("x", size=4)))  # noqa: S314
+    tree = ET.fromstring(lab_up.fencing_xml(Plan("x", size=4)))  # noqa: S314
     pairs = {pair.get("name"): pair.get("value") for pair in tree.iter("nvpair")}
     assert pairs["pcmk_host_list"] == "node1 node2 node3 node4"
     assert (pairs["stonith-enabled"], pairs["stonith-action"]) == ("true", "off")
@@ -148,7 +148,7 @@ def test_a_primary_alone_needs_no_reader() -> None:
 
 def test_the_cluster_is_judged_by_crm_mon() -> None:
     """Members that are on must be online, with quorum, and one instance promoted."""
-    shown = text.view(ElementTree.parse(SAMPLES / "crm_mon-healthy.xml").getroot())  # noqa: S314
+    shown = text.view(ET.parse(SAMPLES / "crm_mon-healthy.xml").getroot())  # noqa: S314
     names = [host.name for host in shown.hosts]
     assert lab_health.cluster_lacks(shown, names) == ()
     assert lab_health.cluster_lacks(shown, [*names, "node9"])
@@ -249,7 +249,7 @@ def test_no_switch_is_a_failure(tmp_path: Path) -> None:
 def test_metadata_declares_every_action(capsys: pytest.CaptureFixture[str]) -> None:
     """It is XML, needs no switch, and no action is automatic."""
     assert lab_fence.main(["-o", "metadata"], []) == 0
-    tree = ElementTree.fromstring(capsys.readouterr().out)  # noqa: S314
+    tree = ET.fromstring(capsys.readouterr().out)  # noqa: S314
     actions = {action.get("name"): action.get("automatic", "0") for action in tree.iter("action")}
     assert set(actions) == set(lab_fence.ACTIONS)
     assert set(actions.values()) == {"0"}

@@ -101,13 +101,13 @@ def test_order_constraints_have_kinds_and_roles_have_new_names() -> None:
 
 
 def test_rules_are_one_word_for_a_new_pcs() -> None:
-    """pcs 0.12 takes a rule as one string only, 0.11.5 as several only."""
+    """A rule: pcs 0.12 takes one string only, 0.11.5 as several only."""
     assert [words[-1] for words in pcs.commands(rendered(NEW), "") if "rule" in words] == ["pgsql-status eq HS:sync"]
     assert [words[-3:] for words in pcs.commands(rendered(OLD), "") if "rule" in words] == [["pgsql-status", "eq", "HS:sync"]]
 
 
 def test_fencing_by_device_is_not_in_the_file() -> None:
-    """auto is decided by what the cluster has when cls_setup runs."""
+    """For auto it is decided by what the cluster has when cls_setup runs."""
     assert "stonith-enabled=" not in rendered(stonith_enabled="auto")
     assert "stonith-enabled=true" in rendered(stonith_enabled="true")
 
@@ -121,7 +121,7 @@ def test_an_edited_file_is_told_from_a_made_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["rm -rf /", "pcs resource create x", 'pcs -f "$CIB"', 'pcs -f "$CIB" resource "', 'x=1; pcs -f "$CIB" resource', 'if true; then']
+    "line", ["rm -rf /", "pcs resource create x", 'pcs -f "$CIB"', 'pcs -f "$CIB" resource "', 'x=1; pcs -f "$CIB" resource', "if true; then"]
 )
 def test_what_only_a_shell_could_do_is_refused(line: str) -> None:
     """cls_setup runs no shell; a line that it would not run must not be passed over in silence."""

@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import pytest
 
@@ -70,7 +70,7 @@ def shown(lab: Lab, witness: str) -> View:
     """The cluster as a node sees it."""
     done = lab.run(witness, ["crm_mon", "--one-shot", "--inactive", "--output-as=xml"])
     assert done.ok, done.err
-    return view(ElementTree.fromstring(done.out))  # noqa: S314
+    return view(ET.fromstring(done.out))  # noqa: S314
 
 
 def holder(lab: Lab, witness: str) -> str:
@@ -115,13 +115,13 @@ def test_run_passes_streams_user_and_exit_code(lab: Lab) -> None:
     assert lab.run("node1", ["no-such-program"]).code == 127
     assert lab.run("node1", ["sleep", "60"], timeout=0.2).code == 124
     command = [COMMAND, "run", "--name", NAME, "client", "--", "sh", "-c", "cat; exit 9"]
-    typed = subprocess.run(command, input="x", capture_output=True, text=True, check=False)  # noqa: S603
+    typed = subprocess.run(command, input="x", capture_output=True, text=True, check=False)
     assert (typed.returncode, typed.stdout) == (9, "x")
 
 
 def test_list_as_json(lab: Lab) -> None:
     """One object per node with exactly the promised fields."""
-    rows = json.loads(subprocess.run([COMMAND, "list", "--name", NAME, "--json"], capture_output=True, check=True).stdout)  # noqa: S603
+    rows = json.loads(subprocess.run([COMMAND, "list", "--name", NAME, "--json"], capture_output=True, check=True).stdout)
     assert [row["name"] for row in rows] == [*lab.members, "client"]
     assert all(set(row) == {"name", "address", "state", "link"} for row in rows)
 
@@ -178,6 +178,31 @@ def test_thaw_in_time(lab: Lab) -> None:
     lab.thaw("node2")
     assert running.communicate("on", timeout=10)[0] == "on\n"
     assert states(lab)["node2"] == ("running", "up")
+
+
+def test_postgres_alone_is_frozen_and_killed(lab: Lab) -> None:
+    """Only processes of that program are meant, all of them, and where there is none to freeze it is said."""
+    with pytest.raises(EnvironmentFailure):
+        lab.freeze_postgres("node1")
+    assert lab.run("node1", ["cp", "/bin/sleep", "/root/postgres"]).ok
+    running = [lab.popen("node1", ["/root/postgres", "60"]) for _ in range(3)]
+    until(lambda: lab.run("node1", ["pgrep", "-c", "-x", "postgres"]).out.strip() == "3", "three are running")
+    for act, state in ((lab.freeze_postgres, "T"), (lab.thaw_postgres, "S")):
+        act("node1")
+        until(lambda state=state: set(lab.run("node1", ["ps", "-o", "state=", "-C", "postgres"]).out.split()) == {state}, f"state {state}")
+    lab.freeze_postgres("node1")
+    lab.kill_postgres("node1")
+    for process in running:
+        process.communicate()
+    assert [process.returncode for process in running] == [137, 137, 137]
+    assert states(lab)["node1"] == ("running", "up")
+
+
+def test_reboot_by_fencing(lab: Lab) -> None:
+    """Off at once, and on again by itself, not before the others have settled."""
+    assert lab.run("node1", ["fence_lab", "-o", "reboot", "-n", "node3"]).ok
+    assert lab.run("node1", ["fence_lab", "-o", "status", "-n", "node3"]).code == 2
+    assert until(lambda: states(lab)["node3"][0] == "running", "it is on again") > 8
 
 
 def test_fencing_by_hand(lab: Lab) -> None:

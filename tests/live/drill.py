@@ -1,0 +1,318 @@
+"""A healthy practice cluster for failover tests: look at it, break it, wait for conditions, count acknowledged rows, make it whole again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
+
+from pha4pgsql import lab_health
+from pha4pgsql.lab_words import PGDATA
+from pha4pgsql.words import ClusterRefusal, EnvironmentFailure, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pha4pgsql.lab import Lab
+    from pha4pgsql.system import Completed
+
+T = TypeVar("T")
+
+WRITER = Path(__file__).parent / "writer.py"
+STATE = "/var/lib/pgsql/tmp/pgsql.state"
+PATIENCE = 60.0
+"""Seconds for which a condition is waited for: the machine may be busy with other things; nothing here measures speed."""
+_numbers = itertools.count(1)
+
+REBUILD = f"""
+import fcntl, sys
+sys.path.insert(0, "/opt/pha4pgsql")
+from pha4pgsql import system, vote
+from pha4pgsql.words import NEVER
+mark = sys.argv[1]
+primary = vote.parse_state(sys.stdin.read())
+with open("/var/lib/pgsql/tmp/pgsql.lock") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with open("{STATE}") as stream:
+        own = vote.parse_state(stream.read())
+    assert own.reign == NEVER or mark, own
+    own = own._replace(promised=max(own.promised, primary.reign), eras=primary.eras, pending=NEVER, reign=NEVER, beyond=0, mark=mark)
+    system.write_file("{STATE}", vote.state_text(own))
+"""
+"""What an operator's clone does to the state file, before its first byte (with a mark) and after its last one (without)."""
+
+
+class Ack(NamedTuple):
+    """One acknowledged row: its number, the timeline on which it was committed, when it was acknowledged (monotonic)."""
+
+    row: int
+    timeline: int
+    at: float
+
+
+class Writing:
+    """A client that writes every 10 ms (writer.py), on the lab's client or on a node itself."""
+
+    def __init__(self, drill: Drill, node: str, address: str) -> None:
+        self.name = f"w{next(_numbers)}"
+        self._drill = drill
+        self._address = address
+        path = f"/var/tmp/{self.name}.acks"
+        self._file = Path(f"{drill.lab.disk(node)}{path}")
+        python = ["/usr/bin/python3", "-I", str(WRITER), address, self.name, path]
+        self._process = drill.lab.popen(node, python)
+
+    @property
+    def acks(self) -> list[Ack]:
+        """What was acknowledged so far, in order of time."""
+        words = [line.split() for line in self._lines() if line.startswith("ack ")]
+        return [Ack(int(row), int(timeline), float(at)) for _, row, timeline, at in words]
+
+    def _lines(self) -> list[str]:
+        try:
+            text = self._file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def wait(self, count: int = 50, *, after: float | None = None, timeout: float = PATIENCE) -> None:
+        """Until so many more rows are acknowledged, all later than `after` (now)."""
+        since = time.monotonic() if after is None else after
+        self._drill.until(lambda: sum(ack.at > since for ack in self.acks) >= count, f"{count} more rows of {self.name} are acknowledged", timeout)
+
+    def outage(self, since: float) -> float:
+        """The longest time between two acknowledgements from the last one before `since` on, in seconds."""
+        times = [ack.at for ack in self.acks]
+        begin = max((number for number, at in enumerate(times) if at <= since), default=0)
+        return max((after - before for before, after in zip(times[begin:], times[begin + 1 :])), default=0.0)
+
+    def end(self) -> None:
+        """Stop writing."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __str__(self) -> str:
+        acks = self.acks
+        lines = [f"{self.name} to {self._address}: {len(acks)} rows acknowledged" + (f", the last at {acks[-1].at:.2f}" if acks else "")]
+        gaps = [f"  {one.at:.2f} .. {two.at:.2f}: {two.at - one.at:.2f} s" for one, two in zip(acks, acks[1:]) if two.at - one.at > 0.3]  # noqa: PLR2004
+        return "\n".join([*lines, *gaps, *(f"  {line}" for line in self._lines() if line.startswith("bad "))])
+
+
+class Drill:
+    """A lab with the whole product on it, and what tests do to it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.writings: list[Writing] = []
+
+    # -- looking --
+
+    @property
+    def up(self) -> list[str]:
+        """The members that are switched on, not frozen and connected."""
+        return [row.name for row in self.lab.list() if row.name in self.lab.members and (row.state, row.link) == ("running", "up")]
+
+    def status(self, node: str = "") -> dict[str, Any]:
+        """`cls_status --json` of a node, by default of the first that can be asked."""
+        for name in [node] if node else self.up:
+            done = self.lab.run(name, ["cls_status", "--json"], timeout=20)
+            if done.out.startswith("{"):
+                found: dict[str, Any] = json.loads(done.out)
+                return found
+        return {"primary": None, "quorate": False, "repl_info": None, "vips": {}, "nodes": [], "failed_actions": []}
+
+    def standing(self, node: str) -> tuple[str | None, ...]:
+        """Data status, status, score of a node."""
+        row = next((row for row in self.status()["nodes"] if row["name"] == node), {})
+        return (row.get("data_status"), row.get("status"), row.get("score"))
+
+    def primary(self) -> str:
+        """The node that Pacemaker shows as promoted, or empty."""
+        return self.status()["primary"] or ""
+
+    def standbys(self, word: str) -> list[str]:
+        """The nodes of that status, such as HS:sync."""
+        return [row["name"] for row in self.status()["nodes"] if row["status"] == word]
+
+    def sql(self, node: str, statement: str, *, timeout: float = 10.0) -> str:
+        """What PostgreSQL on a node answers to a session on the node itself; "" when it does not."""
+        argv = ["psql", "-XAtq", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", statement]
+        try:
+            done = self.lab.run(node, argv, timeout=timeout)
+        except Failure:
+            return ""
+        return done.out.strip() if done.ok else ""
+
+    def ask(self, address: str, statement: str, *, timeout: float = 10.0) -> str:
+        """What the client gets from an address; "" when nothing."""
+        argv = ["psql", "-XAtq", f"host={address} user=postgres dbname=postgres connect_timeout=3", "-c", statement]
+        done = self.lab.run("client", argv, timeout=timeout)
+        return done.out.strip() if done.ok else ""
+
+    def timeline(self, node: str) -> int:
+        """The timeline on which a primary writes, or 0."""
+        return int(self.sql(node, "select ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int") or 0)
+
+    def names(self, node: str) -> str:
+        return self.sql(node, "show synchronous_standby_names")
+
+    def state(self, node: str) -> str:
+        """The state file of a node, also when it is off."""
+        path = Path(self.lab.disk(node) + STATE)
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def agent_lines(self, node: str, *, count: int = 60) -> list[str]:
+        """The last lines that the agents wrote into Pacemaker's log of a node."""
+        path = Path(self.lab.disk(node) + "/var/log/pacemaker/pacemaker.log")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return [line for line in text.splitlines() if "error output" in line and ("pgsql_" in line or "pgwatch_" in line)][-count:]
+
+    def scene(self) -> str:
+        """All that helps to understand a failure."""
+        parts = ["\n".join(map(str, self.lab.list()))]
+        for name in self.up[:2]:
+            with contextlib.suppress(Failure):
+                parts.append(f"--- cls_status on {name}\n{self.lab.run(name, ['cls_status'], timeout=20).out}")
+        for name in self.lab.members:
+            parts.append(f"--- state file of {name}\n{self.state(name)}")
+            parts.append(f"--- agents on {name}\n" + "\n".join(_short(line) for line in self.agent_lines(name)))
+        return "\n".join([*parts, *map(str, self.writings)])
+
+    # -- waiting --
+
+    def until(self, condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+        """Wait until a condition is true; its value."""
+        deadline = time.monotonic() + timeout
+        while True:
+            value = condition()
+            if value:
+                return value
+            assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+            time.sleep(0.05)
+
+    def stays(self, condition: Callable[[], object], what: str, seconds: float) -> None:
+        """A condition is true as long as that."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert condition(), f"no longer true: {what}"
+            time.sleep(0.05)
+
+    def new_primary(self, *old: str) -> str:
+        """Wait until Pacemaker shows a primary that is none of these, and it says so itself."""
+
+        def found() -> str:
+            name = self.primary()
+            return name if name and name not in old and self.sql(name, "select pg_is_in_recovery()") == "f" else ""
+
+        return self.until(found, f"a primary other than {' '.join(old) or 'none'} is promoted")
+
+    def healthy(self, *, timeout: float = 90.0) -> None:
+        """Wait until one node is primary, all others follow, the addresses are right, and the attributes say so."""
+        lab_health.wait(self.lab, timeout=timeout)
+        self.until(self._told, "every member shows a standing that fits", timeout=30)
+
+    def _told(self) -> bool:
+        status = self.status()
+        good = [row for row in status["nodes"] if (row["data_status"] or "").startswith(("LATEST", "STREAMING|"))]
+        waits = [row for row in good if row["data_status"].endswith(("|SYNC", "|QUORUM"))]
+        mode = dict(self.lab.plan.settings).get("pgsql_rep_mode", "sync")
+        return len(good) == len(self.lab.members) and bool(status["vips"]) and (mode == "async" or bool(waits))
+
+    # -- breaking --
+
+    def writing(self, node: str = "client", address: str = "") -> contextlib.AbstractContextManager[Writing]:
+        """Write from a node for the length of a `with`, which begins when the first rows are acknowledged."""
+        return self._writing(node, address or self.lab.writer_vip)
+
+    @contextlib.contextmanager
+    def _writing(self, node: str, address: str) -> Iterator[Writing]:
+        writing = Writing(self, node, address)
+        self.writings.append(writing)
+        try:
+            writing.wait(10)
+            yield writing
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                writing.end()
+
+    def signal(self, node: str, process: str, name: str) -> None:
+        """Send a signal to a kind of PostgreSQL process of one node, such as "checkpointer"."""
+        done = self.lab.run(node, ["pkill", f"-{name}", "-f", f"^postgres: .*{process}"])
+        assert done.ok, f"no process {process!r} on {node}: {done}"
+
+    def must(self, node: str, *argv: str, timeout: float = 60.0, user: str | None = None, text: str | None = None) -> Completed:
+        """Run a command on a node that has to succeed."""
+        done = self.lab.run(node, argv, timeout=timeout, user=user, text=text)
+        assert done.ok, f"{' '.join(argv)} on {node}: {done}"
+        return done
+
+    # -- counting --
+
+    def lost(self, *writings: Writing) -> list[tuple[str, int]]:
+        """The acknowledged rows which the primary at the writer address does not have."""
+        found: list[tuple[str, int]] = []
+        for writing in writings:
+            statement = f"select coalesce(string_agg(id::text, ' '), '') from acks where writer = '{writing.name}'"  # noqa: S608
+            rows = self.until(lambda query=statement: self.ask(self.lab.writer_vip, query), "the writer address answers with rows")  # type: ignore[misc]
+            there = set(map(int, rows.split()))
+            found += [(writing.name, ack.row) for ack in writing.acks if ack.row not in there]
+        return found
+
+    # -- making whole --
+
+    def restore(self, *, timeout: float = 150.0) -> None:
+        """Everything on, connected and running; nodes whose data left the primary's history are cloned anew, as by an operator."""
+        deadline = time.monotonic() + timeout
+        self._power()
+        while True:
+            try:
+                self.healthy(timeout=4.0)
+            except (ClusterRefusal, AssertionError, EnvironmentFailure) as missing:
+                assert time.monotonic() < deadline, f"the cluster does not come back within {timeout:g} s: {missing}"
+                self._power()
+                self._repair()
+            else:
+                return
+
+    def _power(self) -> None:
+        members = self.lab.members
+        self.lab.heal(*members)
+        states = {row.name: row.state for row in self.lab.list()}
+        self.lab.thaw(*(name for name in members if states[name] == "frozen"))
+        self.lab.boot(*members)
+        for name in members:
+            self.lab.run(name, ["pkill", "-CONT", "-x", "postgres"])
+
+    def diverged(self) -> list[str]:
+        """The nodes whose start was refused because they left the primary's history."""
+        failed = self.status()["failed_actions"]
+        return [name for name in self.lab.members if any(name in str(action) and "forked off" in str(action) for action in failed)]
+
+    def _repair(self) -> None:
+        primary = self.primary()
+        if not primary or self.sql(primary, "select pg_is_in_recovery()") != "f":
+            return
+        for name in self.diverged():
+            if name != primary:
+                self.rebuild(name, primary)
+
+    def rebuild(self, node: str, primary: str) -> None:
+        """Clone a node whose PostgreSQL is down from the primary: what an operator does by hand."""
+        if self.lab.run(node, ["pgrep", "-x", "postgres"]).ok:
+            return
+        state = self.must(primary, "cat", STATE).out
+        self.must(node, "/usr/bin/python3", "-c", REBUILD, "clone unfinished", text=state)
+        self.must(node, "sh", "-c", f"rm -rf {PGDATA}/*")
+        clone = ["pg_basebackup", "-D", PGDATA, "-h", self.lab.address(primary), "-U", "replication", "-X", "stream", "-c", "fast", "--no-sync"]
+        self.must(node, "env", "PGPASSWORD=replication", *clone, user="postgres")
+        self.must(node, "/usr/bin/python3", "-c", REBUILD, "", text=state)
+        self.must(node, "crm_resource", "--cleanup", "--resource", "msPostgresql", "--node", node)
+
+
+def _short(line: str) -> str:
+    """A line of Pacemaker's log without what is the same in all."""
+    head, _, tail = line.partition("error output [")
+    return f"{' '.join(head.split()[2:4])} {head.rpartition(') ')[2].strip()} {tail.strip(' ]')}"[:400]

@@ -1,0 +1,191 @@
+"""What happens to the core when one guard is dropped or one order turned round: the targets of the simulator.
+
+A mutation is caught when some seed, within its bound, breaks a promise. Those that need a particular shape of cluster name it.
+A mutation that no seed catches is listed with the reason: another guard covers it (`covered`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """Edits of the source, and where to look for the damage (settings whose name begins so; empty: all)."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    where: tuple[str, ...] = ()
+    covered: str = ""
+
+
+def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
+    """Two actions of one list change places."""
+    return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
+
+
+PROMOTION = (
+    "        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(),\n"
+)
+ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
+POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
+FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation("answer without promise", (
+        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n"),
+        ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
+        ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
+    )),
+    Mutation("promise not on disk", (
+        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
+        ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
+    )),
+    Mutation("promise forgotten when a primary is seen", (
+        ("pgsql", "    if vote.reign < state.promised:\n", "    if False:\n"),
+        ("pgsql", "in theirs and term >= scene.state.promised", "in theirs and term >= NEVER"),
+    )),
+    Mutation("position read before the receiver is gone", (
+        ("pgsql", "    if scene.instance.upstream is not None or scene.instance.receiving:\n        scene = yield [Follow(None)]\n    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n",
+         "    early = scene.instance.lsn\n    if scene.instance.upstream is not None or scene.instance.receiving:\n        scene = yield [Follow(None)]\n    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n"),
+        ("pgsql", "    said = Answer(ballot, term_at(scene.state.eras, scene.instance.lsn), scene.instance.lsn,", "    said = Answer(ballot, term_at(scene.state.eras, early or scene.instance.lsn), early or scene.instance.lsn,"),
+    )),
+    Mutation("receiver not waited for", (
+        ("pgsql", "    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n    promised =", "    promised ="),
+        ("pgsql", "if isinstance(promised, str) or scene.instance.receiving or scene", "if isinstance(promised, str) or scene"),
+    )),
+    Mutation("any answer counts, whatever its ballot", (
+        ("vote", "vote.answer and vote.answer.ballot == ballot}", "vote.answer}"),
+    )),
+    Mutation("one answer fewer", (("vote", "    if len(backing) >= rules.answers_needed and", "    if len(backing) >= rules.answers_needed - 1 and"),)),
+    Mutation("one acknowledgement fewer", (
+        ("pgsql", 'return f"ANY {rules.sync_count} ({others})"', 'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""'),
+        ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
+    )),
+    Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
+    Mutation("furthest by LSN", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return one.lsn > other.lsn\n"),)),
+    Mutation("furthest by (timeline, LSN)", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return (one.timeline, one.lsn) > (other.timeline, other.lsn)\n"),)),
+    Mutation("furthest by term only", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return one.term > other.term\n"),)),
+    Mutation("a primary answers", (
+        ("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),
+        ("pgsql", "    if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}: only",
+         "    if False:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}: only"),
+        ("pgsql", "or scene.instance.receiving or scene.instance.run is Run.PRIMARY:", "or scene.instance.receiving:"),
+    )),
+    Mutation("a candidate that has begun answers", (
+        ("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),
+    )),
+    Mutation("the candidate does not bind itself", (
+        ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
+        ("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),
+    )),
+    Mutation("first election without all", (("vote", "    need = len(rules.members) if rules.answers_needed > 1 else 1\n", "    need = rules.answers_needed\n"),), ("first",)),
+    Mutation("rejoin unchecked", (("pgsql", "    if fork is not None:\n", "    if False:\n"),)),
+    Mutation("rejoin by timeline and position only", (
+        ("vote", "held[common] == primary[common]:", "held[common][:2] == primary[common][:2]:"),
+    )),
+    Mutation("rejoin although beyond the primary's next era", (
+        ("vote", "    if common < len(primary) and end > primary[common].start:\n", "    if False:\n"),
+    )),
+    Mutation("slots without term", (
+        ("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{tail}"\n', '    name = f"{prefix}_{tail}"\n'),
+    )),
+    Mutation("the early slot is the ordinary one", (
+        ("pgsql", '    tail = f"{sanitised(node)}_early" if early else sanitised(node)\n', "    tail = sanitised(node)\n"),
+    )),
+    Mutation("early slots for everybody who answered", (
+        ("pgsql", "if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "if node != scene.me"),
+    )),
+    Mutation("promotion before the state is stored", (("pgsql", PROMOTION, "        MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(), Store(state),\n"),)),
+    Mutation("promoted with an empty set", (
+        ("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),
+    )),
+    Mutation("standby started with an empty set", (
+        ("pgsql", "Launch(upstream, quorum_names(scene.rules, scene.me))", 'Launch(upstream, "")'),
+        ("pgsql", "Launch(None, quorum_names(scene.rules, scene.me))", 'Launch(None, "")'),
+    )),
+    Mutation("answer published before the promise is stored", (
+        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n"),
+        ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
+        ("pgsql", ANSWERED, "    steps: list[Action] = [Publish(my_vote(scene, answer=said)), Store(promised)]\n    scene = scene._replace(state=promised)\n"),
+    )),
+    Mutation("candidate followed before its pending term is stored", (
+        ("pgsql", POINTED, POINTED.replace("[Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]", "[Follow(upstream), Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene)))]")),
+    )),
+    Mutation("candidate followed without a pending term", (
+        ("pgsql", POINTED, "        steps += [Follow(upstream)]\n"),
+    )),
+    Mutation("primary followed before its terms are stored", (
+        ("pgsql", FOLLOWED, "    steps: list[Action] = []\n"),
+        ("pgsql", "    if steps:\n        scene = yield steps\n    yield from _tell(scene)\n    return Outcome(True)\n\n\ndef adopt",
+         "    steps += [Store(state)] if state != scene.state else []\n    if steps:\n        scene = yield steps\n    yield from _tell(scene)\n    return Outcome(True)\n\n\ndef adopt"),
+    )),
+    Mutation("start: launched before the terms are stored", (
+        ("pgsql", "    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]\n",
+         "    scene = yield [Launch(upstream, quorum_names(scene.rules, scene.me)), *([Store(state)] if state != scene.state else [])]\n"),
+    )),
+    Mutation("promised not raised to the primary's term", (
+        ("pgsql", "state._replace(promised=max(state.promised, vote.reign), eras=vote.eras", "state._replace(eras=vote.eras"),
+    )),
+    Mutation("primary's terms not adopted", (
+        ("pgsql", "vote.reign), eras=vote.eras, pending=NEVER", "vote.reign), pending=NEVER"),
+    )),
+    Mutation("demote leaves the reign", (("pgsql", "        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)\n        scene = yield [Store(state), Publish",
+                                        "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish"),)),
+    Mutation("demote without a restart of PostgreSQL", (
+        ("pgsql", "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more\n        scene = yield [Shutdown()]\n        return (yield from demote(scene))\n",
+         "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:\n        scene = yield [Store(scene.state._replace(reign=NEVER))]\n"),
+    )),
+    Mutation("follow with a promotion begun", (
+        ("pgsql", "    if scene.state.reign != NEVER:\n        return Outcome(False, f\"a promotion under", "    if False:\n        return Outcome(False, f\"a promotion under"),
+    )),
+    Mutation("follow does not take the old upstream away first", (
+        ("pgsql", "        scene = yield [Follow(None)]  # else", "        scene = yield []  # else"),
+        ("pgsql", "        while scene.instance.receiving and scene.left > MARGIN:\n            scene = yield []\n        scene = yield []  #", "        scene = yield []  #"),
+        ("pgsql", "        if scene.instance.receiving or scene.instance.run is not Run.STANDBY:\n", "        if scene.instance.run is not Run.STANDBY:\n"),
+    )),
+    Mutation("eras not resolved when answering", (
+        ("pgsql", "    promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)\n", "    promised = promise(_deposed(scene), ballot)\n"),
+    )),
+    Mutation("a ballot is used again after its reign", (
+        ("pgsql", "    if ballot in (era.term for era in scene.state.eras):\n", "    if False:\n"),
+        ("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),
+    )),
+    Mutation("eras beyond the own end are kept", (
+        ("vote", "pending=term, eras=cut(state.eras, end), beyond", "pending=term, beyond"),
+    )),
+    Mutation("old timelines are taken for the new one", (
+        ("vote", "    known = max(known, state.beyond)\n", ""),
+    )),
+    Mutation("start forgets what was promised meanwhile", (
+        ("pgsql", "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}; somebody",
+         "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}; somebody"),
+        ("pgsql", "(resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted", "(resolve(stale, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted"),
+    )),
+    Mutation("a data directory with a mark answers", (("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),)),
+    Mutation("a data directory with a mark is started", (("pgsql", "    if scene.state.mark:\n        return Outcome(False, f\"the data", "    if False:\n        return Outcome(False, f\"the data"),)),
+    # -- alone
+    Mutation("alone: one voice fewer", (("pgsql", "if voices > rules.sync_count else []", "if voices >= rules.sync_count else []"),)),
+    Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
+    Mutation("alone: stored without promising", (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),)),
+    Mutation("alone: not inherited", (("pgsql", "    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said\n", "    said = scene.state.said\n"),)),
+    Mutation("alone: left before k have caught up", (("pgsql", "    while _confirmed(scene, position) < scene.rules.sync_count:\n        if scene.elapsed > until", "    while False:\n        if scene.elapsed > until"),)),
+    Mutation("alone: the owner's answer is not asked", (("vote", " and (not newest.owner or newest.owner in backing):", ":"),)),
+    Mutation("alone: newest by term only, silence wins a tie", (("vote", "    newest = max((vote.said for vote in heard.values()), key=lambda said: said.number)\n",
+                                                               "    newest = max((vote.said for vote in heard.values()), key=lambda said: (said.term, not said.owner))\n"),)),
+    Mutation("alone: a primary stores others' statements", (("vote", "or (state.reign != NEVER and not own)", ""),)),
+    Mutation("alone: an older statement is stored", (("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),)),
+    Mutation("alone: without any statement", (
+        ("pgsql", "        elif alone and not rules.strict:\n            voices = stored_by(said, dict(scene.votes), rules.members)\n            scene = yield [Name(\"\")] if voices > rules.sync_count else []\n",
+         "        elif alone and not rules.strict:\n            scene = yield [Name(\"\")]\n"),
+    )),
+    Mutation("back from alone straight to the set", (
+        ("pgsql", "            scene = yield [Name(NOBODY)]\n        elif names == NOBODY:", "            scene = yield [Name(choose_names(scene))]\n        elif names == NOBODY:"),
+    )),
+    Mutation("back from alone without seeing a commit wait", (("pgsql", "if scene.instance.proven else [Prove()]", ""),)),
+    Mutation("voice published before it is stored", (
+        ("pgsql", "        scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]\n", "        scene = yield [Publish(my_vote(scene._replace(state=stored))), Store(stored)]\n"),
+    )),
+    Mutation("an outvoted primary stays", (
+        ("pgsql", "    higher = outvoted(term, dict(scene.votes), scene.rules.members)\n    if higher:\n        yield [_next_round(scene)]", "    higher = None\n    if higher:\n        yield [_next_round(scene)]"),
+    )),
+)
