@@ -413,10 +413,9 @@ def uninstall(job: Job) -> int:
         else:
             os.unlink(path)
         print(f"removed the {what} {path}", flush=True)
-    kept = [f"{job.settings.pha4pgsql_dir}/{name}" for name in ("config.ini", "config.pcs")] + [job.settings.pgsql_tmpdir]
-    print(
-        f"kept {' '.join(path for path in kept if os.path.exists(path)) or 'nothing'} (the last holds this node's promises: never delete it in a cluster)"
-    )
+    for what, path in (("configuration", f"{job.settings.pha4pgsql_dir}/config.ini"), ("promises of this node in", job.settings.pgsql_tmpdir)):
+        if os.path.exists(path):
+            print(f"kept the {what} {path}", flush=True)
     return 0
 
 

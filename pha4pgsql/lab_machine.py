@@ -240,8 +240,8 @@ def _processes_of(first: int) -> list[int]:
 def _postgres_of(first: int) -> list[int]:
     """The node's living server processes, postmasters before their children."""
     found = [process for process in _processes_of(first) if _target(f"/proc/{process}/exe").rpartition("/")[2].startswith("postgres")]
-    parents = {process: _parent(process) for process in found}
-    return sorted((process for process in found if parents[process]), key=lambda process: (parents[process] in parents, process))
+    alive = {process: parent for process in found for state, parent in [_stat(process)] if state not in "ZX"}
+    return sorted(alive, key=lambda process: (alive[process] in alive, process))
 
 
 def _target(path: str) -> str:
@@ -252,19 +252,13 @@ def _target(path: str) -> str:
 
 
 def _stat(process: int) -> tuple[str, int]:
-    """State and parent, from /proc/PID/stat; X for a process that is gone."""
+    """State and parent (0: outside the lab), from /proc/PID/stat; X for a process that is gone."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stream:
             fields = stream.read().rpartition(")")[2].split()
     except OSError:
         return "X", 0
     return fields[0], int(fields[1])
-
-
-def _parent(process: int) -> int:
-    """The parent's number, 0 for a process that is gone or a zombie."""
-    state, parent = _stat(process)
-    return parent if state not in "ZX" else 0
 
 
 def _stop_all(find: Callable[[], list[int]]) -> None:

@@ -32,7 +32,7 @@ def ask(address: str, port: str) -> dict[str, Any]:
                                       tcp_user_timeout=DEADLINE * 1000)  # fmt: skip
         with connection.cursor() as cursor:
             cursor.execute(QUESTION)
-            recovery, timeline, receivers = cursor.fetchone()
+            ((recovery, timeline, receivers),) = cursor.fetchall()
     except psycopg2.Error as failure:
         return {"error": " ".join(str(failure).split())}
     connection.close()

@@ -32,12 +32,8 @@ def render(config: Config, templates: str, pcs: tuple[int, ...]) -> str:
     if not os.path.isfile(path):
         there = " ".join(sorted(name for name in os.listdir(templates) if name.endswith(".j2"))) if os.path.isdir(templates) else "nothing"
         raise ConfigurationError(f"pcs_template: no file {path}, expected one of: {there}", "correct pcs_template in config.ini")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        keep_trailing_newline=True,  # noqa: S701
-    )
+    loader = jinja2.FileSystemLoader(templates)
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - a shell script, no HTML
     environment.filters["setting"] = lambda pair: f"{pair[0]}={shlex.quote(pair[1])}"
     environment.filters["rule"] = shlex.quote if pcs >= (0, 12) else lambda rule: rule
     template = environment.get_template(config.pcs_template)

@@ -403,10 +403,10 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
     """Show the new term, let the others in, and wait until its first record is safe."""
     while scene.state.pending != NEVER and resolve(scene.state, scene.instance.histories).pending != NEVER and scene.left > MARGIN:
         scene = yield []
-    scene = yield from _settle(scene)
-    term = scene.state.reign
-    scene = yield [MakeSlots(_missing_slots(scene)), *show(scene)]
-    first = scene.instance.lsn or Lsn(0)
+    term, first = scene.state.reign, scene.instance.lsn or Lsn(0)
+    state = resolve(scene.state, scene.instance.histories)
+    steps: list[Action] = [Store(state)] if state != scene.state else []
+    scene = yield [*steps, *show(scene._replace(state=state)), MakeSlots(_missing_slots(scene))]
     grace = FOLLOWERS_GRACE if expected >= scene.rules.sync_count else 0.0
     began = scene.elapsed
     note = ""

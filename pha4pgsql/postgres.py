@@ -10,7 +10,6 @@ import os
 import pwd
 import re
 import select
-import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -120,7 +119,7 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
     database (peer authentication), or as `monitor_user` when that is set.
     """
     import psycopg2  # the most expensive import: only where SQL is spoken
-    import psycopg2.extras
+    import psycopg2.extensions
 
     server = postmaster(settings)
     if server is None:
@@ -148,10 +147,11 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
         connection.autocommit = True
 
         def query(statement: str) -> list[dict[str, Any]]:
-            with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+            with connection.cursor() as cursor:
                 try:
                     cursor.execute(statement)
-                    return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+                    names = [column.name for column in cursor.description or ()]
+                    return [dict(zip(names, row)) for row in cursor.fetchall()] if names else []
                 except psycopg2.Error as failed:
                     raise Silence(f"PostgreSQL refused a statement: {str(failed).strip()}") from failed
 
@@ -394,6 +394,8 @@ def prepare(settings: Settings) -> None:
 
 def launch(settings: Settings, node: str, source: Upstream | None, value: str) -> None:
     """Start as a standby; slots of earlier terms go first, while nobody can use them. Does not wait for connections."""
+    import shutil  # noqa: PLC0415  not needed by a monitor
+
     prepare(settings)
     for slot in _slot_folders(settings):
         shutil.rmtree(slot, ignore_errors=True)

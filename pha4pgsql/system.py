@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,6 +66,8 @@ def run(
 
 def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cwd: str, keep: int, extra: Mapping[str, Any]) -> Completed:
     """Run a command and keep the last `keep` characters of its output only."""
+    import tempfile  # noqa: PLC0415  14 ms, needed only here
+
     with tempfile.TemporaryFile() as errors:
         try:
             child = subprocess.Popen(  # noqa: S603
@@ -96,7 +97,8 @@ def write_file(path: str | Path, content: str, *, mode: int = 0o600, owner: str 
     """Replace a file atomically and durably: readers see the old or the new content, and the new one survives power loss."""
     path = os.fspath(path)
     folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    temporary = f"{folder}/.{os.path.basename(path)}.{os.getpid()}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(content)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pha4pgsql.text import View
 
-COMMAND = Path(__file__).parent.parent.parent / "bin" / "cls_lab"
+COMMAND = str(Path(__file__).parent.parent.parent / "bin" / "cls_lab")
 NAME = f"t-lab-{os.getpid()}"
 VIP = (
     '<configuration><resources><primitive id="vip" class="ocf" provider="heartbeat" type="IPaddr2"><instance_attributes id="vip-attributes">'
@@ -189,13 +190,17 @@ def test_postgres_alone_is_frozen_and_killed(lab: Lab) -> None:
     until(lambda: lab.run("node1", ["pgrep", "-c", "-x", "postgres"]).out.strip() == "3", "three are running")
     for act, state in ((lab.freeze_postgres, "T"), (lab.thaw_postgres, "S")):
         act("node1")
-        until(lambda state=state: set(lab.run("node1", ["ps", "-o", "state=", "-C", "postgres"]).out.split()) == {state}, f"state {state}")
+        until(partial(_postgres_is, lab, state), f"state {state}")
     lab.freeze_postgres("node1")
     lab.kill_postgres("node1")
     for process in running:
         process.communicate()
     assert [process.returncode for process in running] == [137, 137, 137]
     assert states(lab)["node1"] == ("running", "up")
+
+
+def _postgres_is(lab: Lab, state: str) -> bool:
+    return set(lab.run("node1", ["ps", "-o", "state=", "-C", "postgres"]).out.split()) == {state}
 
 
 def test_reboot_by_fencing(lab: Lab) -> None:
