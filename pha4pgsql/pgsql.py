@@ -276,14 +276,14 @@ def stand(scene: Scene) -> Procedure:
 def standing(scene: Scene) -> str | None:
     """The promotion score of a standby that sees no primary; None: leave it as it is.
 
-    Whoever can win by what is visible stands, unless another one that can win stands already: two with equal scores
-    would make Pacemaker change its mind in the middle of an election.
+    Whoever can win by what is visible stands, unless somebody stands already: two with equal scores would make
+    Pacemaker change its mind in the middle of an election. Who stands and cannot win gives its score up when it fails.
     """
     score = attribute_name(scene.rules, "score")
     able = winners(scene)
     if scene.me not in able:
         return "-INFINITY" if len(able) > 0 else None
-    if any(positive(scene.attribute(node, score)) for node in able):
+    if any(positive(scene.attribute(node, score)) for node in scene.rules.members if node in scene.online):
         return None
     return "100" if max(able, key=lambda node: _fitness(scene, node)) == scene.me else None
 

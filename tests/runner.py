@@ -98,7 +98,7 @@ def test(places: list[str], options: list[str], *, apart: bool) -> bool:
     """Run pytest, once for all places, so that its last line tells of all; Ctrl-C is pytest's, which then cleans up."""
     given = any(os.path.exists(word.partition("::")[0]) for word in options)
     command = [PYTHON, "-m", "pytest", *options, *([] if given else places)]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     if apart:
         command = [*APART, *command, "--no-skips"]
         environment["TMPDIR"] = "/run/tmp"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING
-import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -277,6 +277,6 @@ def test_only_the_primary_is_left(lab: Lab, muti: str, tmp_path: Path, option: s
 
 def test_nobody_is_promoted_without_a_score(muti: str, tmp_path: Path) -> None:
     """The decision is the agents': standbys run, no address does."""
-    nodes = {name: (ON, "-INFINITY", "HS:alone") for name in HEALTHY}
+    nodes = dict.fromkeys(HEALTHY, (ON, "-INFINITY", "HS:alone"))
     _, there = simulate(tmp_path, muti, nodes)
     assert (there["pgsql"], there.get("vip-master"), there.get("pgsql promoted")) == (["node1", "node2", "node3"], None, None)

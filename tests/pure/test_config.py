@@ -37,7 +37,7 @@ def problems(content: str) -> dict[str, str]:
         config.parse(content)
     lines = caught.value.message.splitlines()[1:]
     assert caught.value.hint
-    return dict(line.strip().split(": ", 1) for line in lines)  # type: ignore[arg-type]
+    return dict(line.strip().split(": ", 1) for line in lines)
 
 
 def test_the_shortest_file() -> None:
