@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Callable, Mapping
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
+from pha4pgsql.settings import Settings
 from pha4pgsql.site import Site
 from pha4pgsql.words import Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
 
 if TYPE_CHECKING:
-    from pha4pgsql.settings import Context, Settings
+    from pha4pgsql.settings import Context
     from pha4pgsql.words import Procedure
 
 SILENCE_LIMIT = 10.0
@@ -77,6 +78,8 @@ def monitor(settings: Settings, context: Context) -> int:
     if context.is_probe or not context.in_cluster:
         return role
     procedure = pgsql.reign if instance.run is Run.PRIMARY else pgsql.follow
+    if instance.run is Run.PRIMARY and settings.monitor_sql != Settings().monitor_sql and _plain(site) != Code.SUCCESS:
+        return Code.ERROR
     try:
         code = _code(site.drive(procedure))
     except pacemaker.Unreachable as unknown:

@@ -215,11 +215,12 @@ def properties(cib: Element) -> dict[str, str]:
     return _pairs(cib, "crm_config")
 
 
-def primitives(cib: Element) -> Iterator[tuple[str, str]]:
-    """Yield each primitive with the resource in the section that holds it: its set, or itself."""
+def primitives(cib: Element, provider: str, kind: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each primitive of a provider (and type), with the resource in the section that holds it: its set, or itself."""
     for top in _section(cib, "resources"):
         for primitive in top.iter("primitive"):
-            yield top.get("id", ""), primitive.get("id", "")
+            if primitive.get("provider") == provider and kind in {"", primitive.get("type")}:
+                yield top.get("id", ""), primitive.get("id", "")
 
 
 def parameters(cib: Element, primitive: str) -> dict[str, str]:
@@ -228,10 +229,31 @@ def parameters(cib: Element, primitive: str) -> dict[str, str]:
     return {pair.get("name", ""): pair.get("value", "") for pair in found}
 
 
-def with_meta(cib: Element, resources: Sequence[str], name: str, value: str) -> Element:
+def resources(cib: Element) -> list[str]:
+    """Return the names of the resources that stand in the section itself: sets and single ones."""
+    return [top.get("id", "") for top in _section(cib, "resources")]
+
+
+def has_meta(cib: Element, resource: str, name: str) -> bool:
+    return bool(cib.xpath("configuration/resources/*[@id=$id]/meta_attributes/nvpair[@name=$name]", id=resource, name=name))
+
+
+def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Element:
     """Return a copy in which these resources have a meta attribute."""
     new = copy.deepcopy(cib)
     for top in _section(new, "resources"):
-        if top.get("id") in resources:
+        if top.get("id") in names:
             _set(top, "meta_attributes", f"{top.get('id')}-meta_attributes", name, value)
+    return new
+
+
+def without_meta(cib: Element, names: Sequence[str], name: str) -> Element:
+    """Return a copy in which these resources have not got it; a set of attributes that becomes empty goes too."""
+    new = copy.deepcopy(cib)
+    for top in _section(new, "resources"):
+        for group in top.findall("meta_attributes") if top.get("id") in names else ():
+            for pair in [pair for pair in group if pair.get("name") == name]:
+                group.remove(pair)
+            if not len(group):
+                top.remove(group)
     return new

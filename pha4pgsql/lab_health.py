@@ -49,7 +49,8 @@ class Health(NamedTuple):
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = ["  ".join((*(f"{word:<8}" for word in row[:-1]), row[-1])).rstrip() for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*self.rows)]
+        lines = ["  ".join(f"{word:<{width}}" for word, width in zip(row, widths)).rstrip() for row in self.rows]
         return "\n".join([*(f"- {text}" for text in self.missing), *lines])
 
 
@@ -168,7 +169,7 @@ def _server(answer: Mapping[str, Any]) -> Server:
 def _rows(members: Sequence[Seen], shown: View | None, servers: Mapping[str, Server], lab: Lab) -> tuple[tuple[str, ...], ...]:
     rows = [(row.name, row.state, f"link {row.link}", *_in_cluster(shown, row.name), str(servers.get(row.address, ""))) for row in members]
     vips = (("writer", lab.writer_vip), ("reader", lab.reader_vip))
-    return (*rows, *((name, "", "", "", "", f"{address}: {servers.get(address, '')}") for name, address in vips))
+    return (*rows, *((name, address, "", "", "", str(servers.get(address, ""))) for name, address in vips))
 
 
 def _in_cluster(shown: View | None, name: str) -> tuple[str, str]:

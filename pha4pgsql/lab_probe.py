@@ -34,7 +34,7 @@ def ask(address: str, port: str) -> dict[str, Any]:
             cursor.execute(QUESTION)
             ((recovery, timeline, receivers),) = cursor.fetchall()
     except psycopg2.Error as failure:
-        return {"error": " ".join(str(failure).split())}
+        return {"error": str(failure).strip().partition("\n")[0].rpartition("failed: ")[2]}
     connection.close()
     return {"recovery": recovery, "timeline": timeline, "receivers": receivers}
 

@@ -87,9 +87,7 @@ class Plan(NamedTuple):
 def checked(plan: Plan) -> Plan:
     """The plan itself, when a lab can be built from it."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,30}", plan.name):
-        raise ConfigurationError(
-            f"--name is {plan.name!r}, expected at most 31 lower-case letters, digits, - or _, beginning with a letter or digit"
-        )
+        raise ConfigurationError(f"--name is {plan.name!r}, expected at most 31 lower-case letters, digits, - or _, beginning with a letter or digit")
     if not 1 <= plan.size <= MOST_NODES:
         raise ConfigurationError(f"--nodes is {plan.size}, expected 1 to {MOST_NODES}")
     return plan

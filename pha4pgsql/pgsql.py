@@ -14,7 +14,7 @@ from pha4pgsql.vote import (
     Diverged, Elected, Lost, Waiting, await_timeline, cut, divergence, elect, newest_statement, outvoted, promise, resolve, store, stored_by, term_at,
 )
 from pha4pgsql.words import (
-    NEVER, Action, Answer, Attributes, Ballot, Follow, Follower, Launch, Lsn, MakeSlots, Mode, Name, Outcome, Procedure,
+    NEVER, Action, Answer, Attributes, Ballot, Follow, Follower, Launch, Lsn, MakeSlots, Mode, Name, Nudge, Outcome, Procedure,
     Promote, Properties, Prove, Publish, Rules, Run, Scene, Shutdown, State, Statement, Store, Upstream, Vote,
 )
 
@@ -269,7 +269,8 @@ def stand(scene: Scene) -> Procedure:
         return Outcome(True, "no primary is visible, but WAL arrives")
     scene = yield from _tell(scene)
     score = standing(scene)
-    yield from _set(scene, {(scene.me, "status"): "HS:alone", **({(scene.me, "score"): score} if score else {})})
+    place = scene.instance.lsn.hex16 if scene.instance.lsn else None
+    yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
     return Outcome(True)
 
 
@@ -283,7 +284,7 @@ def standing(scene: Scene) -> str | None:
     able = winners(scene)
     if scene.me not in able:
         return "-INFINITY" if len(able) > 0 else None
-    if any(positive(scene.attribute(node, score)) for node in scene.rules.members if node in scene.online):
+    if any(positive(scene.attribute(node, score)) and runs(scene, node) for node in scene.rules.members if node in scene.online):
         return None
     return "100" if max(able, key=lambda node: _fitness(scene, node)) == scene.me else None
 
@@ -291,6 +292,11 @@ def standing(scene: Scene) -> str | None:
 def positive(score: str | None) -> bool:
     """Whether a promotion score lets Pacemaker promote."""
     return score is not None and score not in ("", "0") and not score.startswith("-")
+
+
+def runs(scene: Scene, node: str) -> bool:
+    """Whether a member's PostgreSQL is not known to be stopped."""
+    return scene.attribute(node, attribute_name(scene.rules, "status")) not in ("STOP", "UNKNOWN")
 
 
 def winners(scene: Scene) -> list[str]:
@@ -303,10 +309,9 @@ def winners(scene: Scene) -> list[str]:
         return [scene.override] if scene.override in visible else []
     need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
     owner = newest_statement(visible.values()).owner
-    running = [node for node in visible if scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN")]
     return [
-        node for node in running
-        if sum(place[other] <= place[node] for other in visible) >= need and (not owner or (owner in visible and place[owner] <= place[node]))
+        node for node in visible
+        if runs(scene, node) and sum(place[other] <= place[node] for other in visible) >= need and (not owner or (owner in visible and place[owner] <= place[node]))
     ]
 
 
@@ -498,10 +503,17 @@ def _steer(scene: Scene, *, until: float) -> Look:
                 return scene
             scene = yield [Name(NOBODY)]
         elif names == NOBODY:
-            scene = yield [Name(choose_names(scene))] if scene.instance.proven else [Prove()]
+            if scene.instance.proven:
+                scene = yield [Name(choose_names(scene))]
+                scene = yield []
+                scene = yield [Nudge()]
+            else:
+                scene = yield [Prove()]
         elif names != choose_names(scene) or (scene.instance.names_shown not in (None, names) and not renamed):
             renamed = True
             scene = yield [Name(choose_names(scene))]
+            scene = yield []
+            scene = yield [Nudge()]
         elif alone and enough:
             return (yield from _rejoin(scene, until=until))
         elif alone and not rules.strict:
@@ -533,6 +545,7 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
     while _confirmed(scene, position) < scene.rules.sync_count:
         if scene.elapsed > until or scene.instance.run is not Run.PRIMARY:
             return scene
+        scene = yield [Nudge()]
         scene = yield []
     spoken = store(scene.state, _statement(scene, ""))
     if spoken is not None:
@@ -578,7 +591,7 @@ def named_in(names: str) -> set[str]:
 def report(scene: Scene) -> list[Action]:
     """The attributes and properties by which people and other agents see the set; nothing where nothing changed."""
     me, rules = scene.me, scene.rules
-    status: dict[tuple[str, str], str | None] = {(me, "status"): "PRI", (me, "score"): "1000"}
+    status: dict[tuple[str, str], str | None] = {(me, "status"): "PRI", (me, "score"): "1000", (me, "xlog-loc"): None}
     if scene.attribute(me, attribute_name(rules, "master-baseline")) is None:
         status[me, "master-baseline"] = (scene.state.eras[-1].start if scene.state.eras else Lsn(0)).hex16
     data: dict[tuple[str, str], str | None] = {(me, "data-status"): "LATEST"}
@@ -587,6 +600,7 @@ def report(scene: Scene) -> list[Action]:
         data[node, "data-status"] = words[0]
         if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
             status[node, "status"], status[node, "score"], status[node, "master-baseline"] = words[1], words[2], None
+            status[node, "xlog-loc"] = None
     steps = attributes(scene, status, data)
     info = repl_info(scene)
     properties = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []

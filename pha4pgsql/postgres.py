@@ -559,6 +559,13 @@ def kill(pid: int) -> None:
         time.sleep(POLL)
 
 
+def nudge(settings: Settings, *, timeout: float) -> None:
+    """Write a record whose commit waits for no standby. A walsender releases waiting commits only when a reply arrives."""
+    with session(settings, timeout=timeout, user=settings.pgdba) as query:
+        query("set synchronous_commit = local")
+        query("select pg_logical_emit_message(true, 'pha4pgsql', 'nudge')")
+
+
 class Proof:
     """A commit of our own that has to be seen waiting for synchronous replication: the only sign that commits really wait.
 

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 OLDEST_SCHEMA = (3, 9)
 """Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
 
-ONLY_STOPPED = ("node_list", "rep_mode", "sync_count", "sync_strict")
-"""Parameters by which elections count: nodes that run with different values of them could both be right."""
+ONLY_STOPPED = {
+    **dict.fromkeys(("node_list", "rep_mode", "sync_count", "sync_strict"), "elections count by it"),
+    **dict.fromkeys(("pgdata", "datadir", "tmpdir", "pgdba", "pgport", "socketdir"), "it tells which instance is meant"),
+    "replication_slot_name": "the slots that are there have the old name",
+}
+"""Parameters that cannot change under a running set, and why: nodes with different values could both be right, or miss what runs."""
 
 SETTLE = 60.0
 ATTEMPTS = 3
@@ -78,10 +82,11 @@ def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     new = cib.merge(live, wanted)
     lines = cib.changes(live, new)
     _refuse_fencing_without_device(new)
+    _refuse_second_set(settings, new)
     verify(new)
     moved = _running_and_changed(live, new)
     _refuse_what_needs_a_stop(settings, live, new)
-    if not dry_run and lines and not (_push_under(moved, live, new) if moved else push(live, new)):
+    if not dry_run and lines and not (_push_under(moved, wanted, live, new) if moved else push(live, new)):
         return False
     print("\n".join(f"would {line}" if dry_run else line for line in lines) or "nothing to change")
     _warn_of_fencing(new)
@@ -125,47 +130,65 @@ def _refuse_fencing_without_device(new: Element) -> None:
 
 
 def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> None:
-    """Refuse to change, under a running set, what elections count by."""
+    """Refuse to change under a running set what its members must agree on, or by which they are found."""
     cluster = _cluster(live)
     if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
         return
     before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
-    changed = [f"{name} {before.get(name, '')!r} -> {after.get(name, '')!r}" for name in ONLY_STOPPED if before.get(name) != after.get(name)]
+    changed = [name for name in ONLY_STOPPED if before.get(name) != after.get(name)]
     if before and changed:
+        lines = "".join(f"\n  {name}: {before.get(name, '')!r} -> {after.get(name, '')!r} ({ONLY_STOPPED[name]})" for name in changed)
         raise ClusterRefusal(
-            f"{', '.join(changed)}: elections count by it, so it cannot change while {settings.pgsql_resource} runs; nothing was changed",
-            "cls_stop, then cls_setup, then cls_start",
+            f"cannot change while {settings.pgsql_resource} runs, nothing was changed:{lines}", "cls_stop, then cls_setup, then cls_start"
         )
 
 
+def _refuse_second_set(settings: Config, new: Element) -> None:
+    """Refuse two resources on one data directory: the names in config.ini were changed, and the old set is still there."""
+    mine = cib.parameters(new, settings.pgsql_resource).get("pgdata")
+    for top, primitive in cib.primitives(new, "pha4pgsql", "pgsql"):
+        if primitive != settings.pgsql_resource and cib.parameters(new, primitive).get("pgdata") == mine:
+            raise ClusterRefusal(
+                f"{primitive} in {top} has the data directory {mine} too, expected one resource for it; nothing was changed",
+                f"cls_stop and pcs resource delete {top}, or restore the old names in config.ini",
+            )
+
+
 def _running_and_changed(live: Element, new: Element) -> list[str]:
-    """Return the resources which Pacemaker would restart for their new parameters, by the names of their sets."""
+    """Return the sets of ours which Pacemaker would restart for new parameters. Addresses are not among them: they must move by stop and start."""
     cluster = _cluster(live)
     running = {name for member in cluster.members.values() for name, role in member.roles.items() if role in {"started", "promoted"}}
-    return [
-        top for top, primitive in cib.primitives(new) if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)
-    ]
+    ours = cib.primitives(new, "pha4pgsql")
+    return [top for top, primitive in ours if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)]
 
 
-def _push_under(moved: Sequence[str], live: Element, new: Element) -> bool:
-    """Push while the changed resources are in maintenance, and let Pacemaker look at them anew: so they keep running with the new parameters.
+def _push_under(moved: Sequence[str], wanted: cib.Wanted, live: Element, new: Element) -> bool:
+    """Push while our resources are in maintenance, and let Pacemaker look anew at those which changed: so they keep running with new parameters.
 
-    Without that Pacemaker would stop and start each of them, on all nodes at once. If this program dies in between, the resources
-    keep running without being watched: the first line of output tells how to end that.
+    Without that Pacemaker would stop and start each of them, on all nodes at once. The addresses are in maintenance too: they would stop
+    for the moment in which Pacemaker knows no primary. If this program dies in between, all keep running without being watched.
     """
-    print(f"maintenance of {' '.join(moved)} begins (if it does not end: pcs resource meta NAME maintenance= for each)", flush=True)
-    if not push(live, cib.with_meta(new, moved, "maintenance", "true")):
+    held = [top for top in cib.resources(wanted.made) if not cib.has_meta(new, top, "maintenance")]
+    print(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)", flush=True)
+    if not push(live, cib.with_meta(new, held, "maintenance", "true")):
         return False
     try:
         for name in moved:
             system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=SETTLE)
-        settled = pacemaker.wait_settled(SETTLE)
+        if not pacemaker.wait_settled(SETTLE):
+            print("Pacemaker has not finished looking at them", file=sys.stderr)
     finally:
-        for name in moved:
-            pacemaker.set_meta(name, "maintenance", None)
-    if not settled:
-        print("Pacemaker had not finished looking at them when maintenance ended", file=sys.stderr)
+        _release(held)
+    print("maintenance ended", flush=True)
     return True
+
+
+def _release(held: Sequence[str]) -> None:
+    """End the maintenance of all in one step; one by one where that does not fit."""
+    now = _live(upgrade=False)
+    if not push(now, cib.without_meta(now, held, "maintenance")):
+        for name in held:
+            pacemaker.set_meta(name, "maintenance", None)
 
 
 def _warn_of_fencing(new: Element) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, Iterator
 
 from pha4pgsql import pacemaker, postgres, system, vote
 from pha4pgsql.words import (
-    SILENCE, Action, Attributes, EnvironmentFailure, Follow, Instance, Launch, MakeSlots, Name, Outcome, Procedure, Promote, Properties, Prove,
+    SILENCE, Action, Attributes, EnvironmentFailure, Follow, Instance, Launch, MakeSlots, Name, Nudge, Outcome, Procedure, Promote, Properties, Prove,
     Publish, Rules, Run, Scene, Shutdown, State, Store, Vote,
 )
 
@@ -168,6 +168,8 @@ class Site:
             self._shutdown()
         elif isinstance(action, Promote):
             postgres.promote(settings, timeout=max(1.0, min(5.0, self.left)))
+        elif isinstance(action, Nudge):
+            postgres.nudge(settings, timeout=max(0.5, min(2.0, self.left)))
         elif isinstance(action, Prove):
             self._proof = self._proof or postgres.Proof(settings)
             self._proven = self._proof.waiting(timeout=1.0)
@@ -175,10 +177,10 @@ class Site:
             if action.transient:
                 pacemaker.set_transient(dict(action.transient))
             if action.permanent:
-                pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids())
+                pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids(), timeout=settings.crm_attr_timeout)
             self._told.update((*action.transient, *action.permanent))
         else:
-            pacemaker.set_permanent({}, dict(action.values), ids=self._ids())
+            pacemaker.set_permanent({}, dict(action.values), ids=self._ids(), timeout=settings.crm_attr_timeout)
 
     def _ids(self) -> dict[str, str] | None:
         return {name: member.id for name, member in self._cluster.members.items()} if self._cluster else None

@@ -324,6 +324,10 @@ class Prove(NamedTuple):
     """Commit a record of our own and look whether it waits for synchronous replication."""
 
 
+class Nudge(NamedTuple):
+    """Write a record that waits for nobody: the standbys' replies to it release commits that wait by a set just changed."""
+
+
 class Attributes(NamedTuple):
     """Set transient (`reboot`) and permanent (`forever`) node attributes, by (node, name); None deletes."""
 
@@ -338,7 +342,7 @@ class Properties(NamedTuple):
 
 
 Action = Union[
-    Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Attributes, Properties,
+    Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties,
 ]
 
 

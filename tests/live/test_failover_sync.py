@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PLAN = Plan("live-sync")
 HEX16 = 16
+CALM = 5.0
+"""No outage of a cluster in which nothing happens is longer than this."""
 
 
 def test_attributes_after_bring_up(drill: Drill) -> None:
@@ -57,3 +59,31 @@ def change_of_role(drill: Drill, fault: str) -> None:
     drill.until(lambda: (drill.status()["repl_info"] or "").startswith(f"{new}|{timeline}|"), "REPL_INFO names the new primary")
     drill.until(lambda: drill.ask(drill.lab.reader_vip, "select pg_is_in_recovery()") == "t", "the reader address leads to a standby")
     assert drill.status()["vips"]["vip-master"] == new
+
+
+def diverge(drill: Drill) -> tuple[str, str]:
+    """Kill the primary while it has WAL which no standby got; returns the old and the new primary."""
+    old = drill.primary()
+    drill.signal(old, "walsender", "STOP")
+    stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
+    drill.until(lambda: drill.sql(old, "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'") != "0", "it waits")
+    drill.lab.kill_postgres(old)
+    stuck.kill()
+    stuck.communicate()
+    return old, drill.new_primary(old)
+
+
+def test_a_diverged_old_primary_refuses_to_start(drill: Drill) -> None:
+    """It says so in the seed's words, the new primary is left in peace, and a clone brings the node back."""
+    old, new = diverge(drill)
+    drill.until(lambda: old in drill.diverged(), f"the start of {old} is refused")
+    said = next(str(action) for action in drill.status()["failed_actions"] if "forked off" in str(action))
+    assert "forked off current database system timeline" in said
+    with drill.writing() as writing:
+        drill.stays(lambda: drill.primary() == new and not drill.lab.run(old, ["pgrep", "-x", "postgres"]).ok, f"{new} reigns, {old} stays down", 15)
+        writing.wait(10)
+        assert writing.outage(writing.acks[0].at) < CALM
+    assert drill.lost(writing) == []
+    drill.rebuild(old, new)
+    drill.healthy()
+    assert drill.sql(old, "select to_regclass('lost')") == ""

@@ -193,4 +193,8 @@ def test_maintenance_of_some_resources() -> None:
     once = cib.merge(read(LIVE), wanted())
     new = cib.with_meta(once, ["msPostgresql"], "maintenance", "true")
     assert cib.changes(once, new) == ["add msPostgresql maintenance true"]
-    assert list(cib.primitives(new)) == [("fence", "fence"), ("web", "web"), ("vip-master", "vip-master"), ("msPostgresql", "pgsql")]
+    assert (cib.has_meta(new, "msPostgresql", "maintenance"), cib.has_meta(once, "msPostgresql", "maintenance")) == (True, False)
+    both = cib.with_meta(new, ["vip-master"], "maintenance", "true")
+    assert cib.write(cib.without_meta(both, ["msPostgresql", "vip-master"], "maintenance")) == cib.write(once)
+    assert list(cib.primitives(new, "heartbeat")) == [("web", "web"), ("vip-master", "vip-master")]
+    assert list(cib.primitives(new, "pha4pgsql", "pgsql")) == [("msPostgresql", "pgsql")]
