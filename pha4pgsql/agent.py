@@ -10,7 +10,7 @@ from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.settings import Settings
 from pha4pgsql.site import Site
-from pha4pgsql.words import Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
+from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
 
 if TYPE_CHECKING:
     from pha4pgsql.settings import Context
@@ -139,7 +139,14 @@ def promote(settings: Settings, context: Context) -> int:
 
 def demote(settings: Settings, context: Context) -> int:
     """Become a standby."""
-    return _code(Site(settings, context, log).drive(pgsql.demote))
+    site = Site(settings, context, log)
+    try:
+        return _code(site.drive(pgsql.demote))
+    except EnvironmentFailure as failure:
+        if postgres.postmaster(settings) is not None or site.state().reign != NEVER:
+            raise
+        log("WARNING", f"demoted, but not running as a standby: {failure}")
+        return Code.SUCCESS  # the reign is put away; that PostgreSQL is down is for the next monitor to say
 
 
 def notify(settings: Settings, context: Context) -> int:

@@ -678,6 +678,8 @@ def demote(scene: Scene) -> Procedure:
     scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
         scene = yield [Shutdown()]
+    if scene.instance.run is Run.DOWN and scene.state.reign == NEVER:
+        return Outcome(True, "PostgreSQL is down and was no primary: nothing to demote")
     if scene.instance.run is Run.DOWN:
         state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)
         scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]

@@ -399,12 +399,30 @@ def launch(settings: Settings, node: str, source: Upstream | None, value: str) -
     prepare(settings)
     for slot in _slot_folders(settings):
         shutil.rmtree(slot, ignore_errors=True)
+    _put_away_strays(settings)
     _clear_overrides(settings)
     write_recovery(settings, node, source)
     write_names(settings, value)
     _write_config(settings, replicated=True)
     system.write_file(f"{settings.datadir}/standby.signal", "", owner=settings.pgdba)
     start_postmaster(settings)
+
+
+def _put_away_strays(settings: Settings) -> None:
+    """Rename history files of timelines that the local WAL never entered.
+
+    A receiver fetches them before it knows whether it can follow; with recovery_target_timeline=latest PostgreSQL
+    then refuses to start ("requested timeline is not a child of this server's history").
+    """
+    folder = f"{settings.datadir}/pg_wal"
+    found = {int(name[:8], 16): name for name in os.listdir(folder) if re.fullmatch(r"[0-9A-F]{8}\.history", name)}
+    control = controldata(settings) if found else None
+    if control is None or max(found) <= control.timeline:
+        return
+    seen = _down(settings)
+    for timeline, name in found.items():
+        if seen.lsn is not None and timeline > seen.timeline:
+            os.replace(f"{folder}/{name}", f"{folder}/{name}.stray")
 
 
 def launch_plain(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from drill import Drill
+from pha4pgsql.lab import Lab
 from pha4pgsql.lab_up import bring_up
 from pha4pgsql.words import Failure
 
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Drill]:
-    """The cluster of the module's PLAN, brought up once."""
+    """The cluster of the module's PLAN, brought up once; a developer may name one that is up already: LAB=name tests/run --live ..."""
     if os.geteuid() != 0 or not shutil.which("pacemakerd", path="/usr/sbin:/sbin"):
         pytest.skip("the lab needs root, and Pacemaker installed")
     plan = request.module.PLAN
+    if os.environ.get("LAB"):
+        yield Drill(Lab(os.environ["LAB"]))
+        return
     lab = bring_up(plan._replace(name=f"{plan.name}-{os.getpid()}"), say=print)
     try:
         yield Drill(lab)
     finally:
-        if not os.environ.get("KEEP_LAB"):
-            lab.down()
+        lab.down()
 
 
 @pytest.fixture
