@@ -66,7 +66,7 @@ def monitor(settings: Settings, context: Context) -> int:
     instance = site.instance(disk=False)
     if instance.run is not Run.SILENT:
         _forget_silence(settings)
-    if instance.run is Run.DOWN:
+    if instance.run is Run.DOWN or postgres.postmaster(settings) is None:
         return Code.NOT_RUNNING
     if instance.run is Run.SILENT:
         return _silent(site)

@@ -145,6 +145,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
         return Outcome(False, refusal)
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):
         return Outcome(False, f"PostgreSQL is {scene.instance.run.value}: only a standby, or one that is down, answers")
+    if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:
+        return Outcome(False, "PostgreSQL recovers and may receive WAL meanwhile, which cannot be seen yet")
     if scene.instance.upstream is not None or scene.instance.receiving:
         scene = yield [Follow(None)]
     while scene.instance.receiving and scene.left > MARGIN:

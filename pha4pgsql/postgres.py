@@ -96,6 +96,19 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def remains(settings: Settings) -> list[int]:
+    """Server processes that live in the data directory. Those of a killed postmaster may still write WAL and send it."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.readlink(f"/proc/{name}/exe").rpartition("/")[2].split()[0] == "postgres":
+                if os.path.samefile(f"/proc/{name}/cwd", settings.datadir) and not _is_zombie(int(name)):
+                    found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
 def alive(pid: int) -> bool:
     """Whether the process exists and has not ended."""
     try:
@@ -184,6 +197,8 @@ def _as_user(name: str) -> Iterator[None]:
 def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True) -> Instance:
     """What there is to know of the instance now. `disk=False` leaves out the end of WAL of an instance that is down."""
     server = postmaster(settings)
+    if server is None and remains(settings):
+        return Instance(Run.STOPPING, upstream=upstream(settings), names=names(settings))
     if server is None:
         return _down(settings) if disk else Instance(upstream=upstream(settings), names=names(settings))
     seen = Instance(_STATUS.get(server.status, Run.SILENT), upstream=upstream(settings), names=names(settings))
@@ -453,24 +468,12 @@ def start_postmaster(settings: Settings, *, timeout: float = 10.0) -> None:
             server = postmaster(settings)
             if server is not None and server.status:
                 return
-            if time.monotonic() > began + 0.2 and server is None and not _remains(settings):
+            if time.monotonic() > began + 0.2 and server is None and not remains(settings):
                 break
             time.sleep(POLL)
-        if time.monotonic() > deadline or not _remains(settings):
+        if time.monotonic() > deadline or not remains(settings):
             why = done.err.strip() or _complaint(settings) or "the postmaster ended at once"
             raise EnvironmentFailure(f"PostgreSQL did not start: {why}", f"look into the log, {settings.logfile}")
-
-
-def _remains(settings: Settings) -> list[int]:
-    """Processes that still live in the data directory: a start has to wait for those of a killed postmaster."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and os.path.samefile(f"/proc/{name}/cwd", settings.datadir):
-                found.append(int(name))
-        except OSError:
-            continue
-    return found
 
 
 def _complaint(settings: Settings) -> str:
@@ -552,6 +555,7 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
     """
     server = postmaster(settings)
     if server is None:
+        kill(remains(settings))
         return
     now = time.monotonic()
     fast = min(now + (1.0 if silent else escalate), deadline - 3.0)
@@ -562,18 +566,18 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
         while alive(server.pid) and time.monotonic() < until:
             time.sleep(POLL)
     if alive(server.pid):
-        kill(server.pid)
+        kill([server.pid, *children(server.pid)])
+    kill(remains(settings))
 
 
-def kill(pid: int) -> None:
-    """SIGKILL a postmaster and its children: frozen processes obey nothing else."""
-    family = [pid, *children(pid)]
-    for member in family:
+def kill(processes: Sequence[int]) -> None:
+    """SIGKILL processes and see them end: frozen ones, and those that outlive their postmaster, obey nothing else."""
+    for process in processes:
         try:
-            os.kill(member, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    while any(alive(member) for member in family):
+    while any(alive(process) for process in processes):
         time.sleep(POLL)
 
 

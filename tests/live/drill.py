@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
@@ -57,7 +58,7 @@ class Writing:
     """A client that writes every 10 ms (writer.py), on the lab's client or on a node itself."""
 
     def __init__(self, drill: Drill, node: str, address: str) -> None:
-        self.name = f"w{next(_numbers)}"
+        self.name = f"w{os.getpid()}-{next(_numbers)}"
         self._drill = drill
         self._address = address
         path = f"/var/tmp/{self.name}.acks"
@@ -98,7 +99,7 @@ class Writing:
         acks = self.acks
         lines = [f"{self.name} to {self._address}: {len(acks)} rows acknowledged" + (f", the last at {acks[-1].at:.2f}" if acks else "")]
         gaps = [f"  {one.at:.2f} .. {two.at:.2f}: {two.at - one.at:.2f} s" for one, two in zip(acks, acks[1:]) if two.at - one.at > 0.3]  # noqa: PLR2004
-        return "\n".join([*lines, *gaps, *(f"  {line}" for line in self._lines() if line.startswith("bad "))])
+        return "\n".join([*lines, *gaps, *[f"  {line}" for line in self._lines() if line.startswith("bad ")][-30:]])
 
 
 class Drill:

@@ -80,9 +80,10 @@ class Writer:
 
     def bad(self, text: str) -> None:
         """A kind of trouble is told once until the next acknowledgement."""
+        text = text.partition("\n")[0]
         if text != self.trouble:
             self.trouble = text
-            self.write(f"bad {time.monotonic():.3f} {' '.join(text.split())}")
+            self.write(f"bad {time.monotonic():.3f} {text}")
 
     def drop(self, lane: Lane) -> None:
         lane.close()

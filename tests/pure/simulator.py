@@ -160,6 +160,7 @@ class Node:
         self.asked_to_promote = False
         self.promotion: Promotion | None = None
         self.proven = False
+        self.stuck: set[str] = set()  # processes that do not read the settings file again for now
         # cluster software and agents
         self.view: dict[str, Vote] = {}
         self.round = 1
@@ -209,7 +210,8 @@ class World:
         self.fair = False
         self.trace = trace
         self.log: list[str] = []
-        self._scenes_of: dict[str, Any] = {}
+        self.flaws: frozenset[str] = frozenset()
+        """What the adapters owe the core and do not give: mutations of the world."""
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -410,7 +412,9 @@ class World:
         """Start the postmaster as standby; slots of earlier terms are removed before."""
         if node.run is not Run.DOWN:
             return
-        node.names, node.follows, node.slots = action.names, action.upstream, set()
+        node.names, node.follows = action.names, action.upstream
+        if "slots are kept" not in self.flaws:
+            node.slots = set()
         node.session = node.checkpointer = action.names
         node.flushed = node.end
         node.run, node.silent, node.asked_to_promote, node.promotion = Run.STARTING, False, False, None
@@ -652,7 +656,7 @@ class World:
 
     def reload(self, node: Node, who: str) -> None:
         """One process reads the settings file again."""
-        if node.run not in (Run.STANDBY, Run.PRIMARY):
+        if node.run not in (Run.STANDBY, Run.PRIMARY) or who in node.stuck:
             return
         if who == "session":
             node.session = node.names
@@ -703,7 +707,7 @@ class World:
         if until < 2:
             return False
         self.say(f"{node.name}: is cloned from {source.name}")
-        node.wal = list(source.wal[: source.flushed])
+        node.wal = list(source.wal[: source.flushed if until > 2 else self.random.randint(1, source.flushed)])
         node.flushed = node.end
         node.histories, node.target, node.segments = dict(source.histories), source.target, set(source.segments)
         node.slots = set()
@@ -857,6 +861,7 @@ class Player:
             world.kill(node.agent)
             world.kill(node.watcher)
             node.silent = False
+            node.stuck.clear()
             world.boot(node)
 
     def recover(self, cycles: int = 16) -> bool:
@@ -1148,8 +1153,12 @@ class Player:
                 world.crash(other)
             for other in world.nodes.values():
                 world.boot(other)
-        else:
+        elif chance < 0.95:
             node.silent = not node.silent
+        elif node.stuck:
+            node.stuck.clear()
+        else:
+            node.stuck.add("checkpointer")
         if not node.up and self.random.random() < 0.6:
             world.boot(node)
 

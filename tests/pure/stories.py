@@ -42,6 +42,10 @@ class Stage:
         for owner in owners:
             self.world.hear(self.node(name), owner)
 
+    def hear_dead(self, name: str, owner: str) -> None:
+        """The last vote of a node that has died since arrives."""
+        self.node(name).view[owner] = self.world.published[owner][-1]
+
     def deaf(self, name: str, *owners: str) -> None:
         """This node sees no vote of those (a vote is lost)."""
         for owner in owners:
@@ -65,6 +69,12 @@ class Stage:
         if settle:
             self.settle()
         return self.node(candidate).run is Run.PRIMARY
+
+    def quietly(self, name: str, kind: str, candidate: str = "") -> None:
+        """Run a procedure while its PostgreSQL does nothing of itself."""
+        task = self.world.task(name, kind, candidate)
+        while task.outcome is None:
+            self.world.advance(task)
 
     def settle(self, *names: str) -> None:
         for _ in range(3):
@@ -163,17 +173,15 @@ def old_answer(core: Core = REAL) -> Stage:
 
 
 def late_wal_after_the_answer(core: Core = REAL) -> Stage:
-    """c says how far it is while its old receiver still writes and confirms."""
+    """c's receiver still writes and confirms after its agent has begun to answer: that counts in its position."""
     stage = Stage(STRICT, core)
-    task = stage.until("c", "answer", None, "b", settle=False)
-    while task.outcome is None and len(stage.world.published["c"]) < 2 and task.elapsed < 50:
-        stage.world.advance(task)
-        if not task.actions and stage.node("c").state.promised.node == "b":
-            stage.world.write(stage.node("a"))
-            stage.world.stream(stage.node("c"), 9)
-            stage.world.flush(stage.node("c"))
-            stage.settle("a")
     stage.do("b", "answer", "b")
+    task = stage.until("c", "answer", None, "b", settle=False)  # the upstream is taken away, the receiver lives
+    stage.world.write(stage.node("a"))
+    stage.world.stream(stage.node("c"), 9)
+    stage.world.flush(stage.node("c"))
+    stage.settle("a")
+    stage.finish(task)
     stage.hear("b", "c")
     stage.do("b", "promote", limit=12.0)
     stage.settle("b")
@@ -211,40 +219,333 @@ def a_primary_answers(core: Core = REAL) -> Stage:
 
 
 def candidate_answers_another(core: Core = REAL) -> Stage:
-    """b has won and is about to be promoted; it answers the higher ballot of c, which does not see b's promotion."""
+    """b has asked PostgreSQL for the promotion, which takes its time; now c asks b. b answers nothing until it was demoted."""
+    stage = _promotion_hangs(core)
+    stage.quietly("b", "answer", "c")
+    _goes_on_behind_the_back(stage)
+    return stage
+
+
+def demoted_while_the_promotion_hangs(core: Core = REAL) -> Stage:
+    """The same, and Pacemaker demotes b before c asks: the promotion must not come true after that."""
+    stage = _promotion_hangs(core)
+    stage.quietly("b", "demote")
+    stage.world.ready(stage.node("b"))
+    stage.quietly("b", "answer", "c")
+    _goes_on_behind_the_back(stage)
+    return stage
+
+
+def followed_while_the_promotion_hangs(core: Core = REAL) -> Stage:
+    """The same, and b's monitor sees another primary: it must not take over its terms, the promotion may still come true."""
+    stage = _promotion_hangs(core)
+    stage.do("a", "stop")
+    stage.elect("c", "a")
+    stage.hear("b", "c")
+    stage.quietly("b", "monitor")
+    stage.settle()
+    return stage
+
+
+def _promotion_hangs(core: Core) -> Stage:
     stage = Stage(STRICT, core)
     stage.do("a", "demote")
     stage.settle()
     stage.answers("b", "a")
     task = stage.until("b", "promote", words.Promote)
-    stage.world.advance(task)  # pg_promote is asked for, PostgreSQL takes its time
+    stage.world.advance(task)
     stage.world.kill(task)
     stage.round(3)
-    stage.do("b", "answer", "c", limit=8.0)
-    stage.do("c", "answer", "c")
-    stage.hear("c", "b")
-    stage.settle("a", "b")
-    stage.world.write(stage.node("b"))
-    stage.settle("a", "b")
-    stage.do("c", "promote", limit=12.0)
-    stage.settle("c")
     return stage
 
 
+def _goes_on_behind_the_back(stage: Stage) -> None:
+    """b's promotion comes true, a confirms a commit of it; c, with the answer that b gave or did not give, is promoted."""
+    stage.settle("b", "a")
+    stage.world.write(stage.node("b"))
+    stage.settle("a", "b")
+    stage.do("c", "answer", "c")
+    stage.hear("c", "b")
+    stage.do("c", "promote", limit=12.0)
+    stage.settle("c")
+
+
 def candidate_not_bound(core: Core = REAL) -> Stage:
-    """b has the answers it needs, then answers c, whose ballot is higher; c is promoted. b must not go on."""
+    """b has a's answer, then answers c, whose ballot is higher, and reboots; its own old answer comes back from a peer."""
     stage = Stage(STRICT, core)
     stage.do("a", "demote")
     stage.settle()
     stage.answers("b", "a")
+    mine = stage.world.published["b"][-1]
     stage.round(3)
     stage.elect("c", "b")
-    stage.deaf("b", "c")
-    stage.node("b").round = 2
+    stage.world.crash(stage.node("b"))
+    stage.node("b").up = True
+    stage.node("b").view = {"b": mine}
+    stage.round(2, "b")
+    stage.do("b", "start")
+    stage.node("b").view["b"] = mine
+    stage.hear("b", "a")
     stage.do("b", "promote", limit=12.0)
-    stage.settle()
+    stage.settle("a", "b")
     stage.world.write(stage.node("b"))
     stage.settle("a", "b")
+    return stage
+
+
+def answer_not_stored_in_time(core: Core = REAL) -> Stage:
+    """c loses power while it answers b: what b has heard, c has to remember."""
+    stage = Stage(STRICT, core)
+    stage.do("b", "answer", "b")
+    task = stage.world.task("c", "answer", "b")
+    while task.outcome is None and not (stage.world.published["c"][-1].answer):
+        stage.world.advance(task)
+        stage.settle("c")
+    stage.world.crash(stage.node("c"))
+    stage.hear_dead("b", "c")
+    stage.world.boot(stage.node("c"))
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.do("b", "promote", limit=12.0)
+    stage.settle("b")
+    stage.world.write(stage.node("a"))
+    stage.settle("c", "a")
+    return stage
+
+
+def old_upstream_goes_on(core: Core = REAL) -> Stage:
+    """Five nodes: b is promoted by d and e; c, which still receives from a, looks at b. What a sends meanwhile must not come after the look."""
+    stage = Stage(FIVE, core)
+    stage.elect("b", "d", "e")
+    stage.hear("c", "b")
+    task = stage.until("c", "monitor", words.Store, settle=False)
+    if task.outcome is None:
+        stage.world.write(stage.node("a"))
+        stage.world.stream(stage.node("c"), 9)
+        stage.finish(task)
+    stage.settle("c", "b")
+    return stage
+
+
+def slot_of_a_failed_candidate(core: Core = REAL) -> Stage:
+    """b made its slots and died before it had stored its reign: it may follow another, and a would receive that through b."""
+    stage = Stage(STRICT, core)
+    stage.do("a", "demote")
+    stage.settle()
+    stage.answers("b", "a")
+    task = stage.until("b", "promote", words.MakeSlots)
+    stage.world.advance(task)
+    stage.world.kill(task)
+    stage.round(3)
+    stage.elect("c", "b")
+    stage.hear("b", "c")
+    stage.do("b", "monitor")
+    stage.settle()
+    return stage
+
+
+# -- a copy that is not whole ------------------------------------------------------------------------------------
+
+
+def half_a_copy(core: Core = REAL) -> Stage:
+    """c confirmed a commit, is being cloned anew and dies in the middle: what is left of it says nothing about commits."""
+    stage = Stage(STRICT, core)
+    stage.cut("b")
+    stage.world.write(stage.node("a"))
+    stage.settle("a", "c")
+    stage.do("c", "stop")
+    stage.world.clone(stage.node("c"), stage.node("a"), until=1)
+    stage.node("c").wal, stage.node("c").flushed = stage.node("c").wal[:2], 2
+    stage.world.crash(stage.node("a"))
+    stage.hear("c", "b")
+    stage.do("c", "start")
+    stage.round(3)
+    stage.elect("b", "c")
+    return stage
+
+
+# -- synchronous_standby_names -----------------------------------------------------------------------------------
+
+
+def set_not_in_force_at_promotion(core: Core = REAL) -> Stage:
+    """b is promoted while its checkpointer is stopped: what it was started with decides whether commits wait."""
+    stage = Stage(STRICT, core)
+    stage.do("b", "stop")
+    stage.do("b", "start")
+    stage.do("a", "demote")
+    stage.settle()
+    stage.cut("b")
+    stage.node("b").stuck.add("checkpointer")
+    stage.elect("b", "a")
+    stage.world.write(stage.node("b"))
+    stage.world.crash(stage.node("b"))
+    stage.round(4)
+    stage.elect("c", "a")
+    return stage
+
+
+# -- alone -------------------------------------------------------------------------------------------------------
+
+
+def _alone(core: Core, setting: Setting = LOOSE) -> Stage:
+    """a has lost its standbys and went on alone by the voice of c, whose PostgreSQL is down; b knows nothing."""
+    stage = Stage(setting, core)
+    stage.cut("a")
+    stage.do("c", "stop")
+    stage.settle()
+    _say(stage)
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.hear("a", "c")
+    stage.do("a", "monitor")
+    stage.settle("a")
+    return stage
+
+
+def _say(stage: Stage) -> None:
+    """a's monitor says what it has to say about going alone, and waits in vain."""
+    stage.do("a", "monitor")
+
+
+def alone_unknown_to_the_candidate(core: Core = REAL) -> Stage:
+    """a acknowledges alone; b and c, who stored it, have an election without a."""
+    stage = _alone(core)
+    stage.world.write(stage.node("a"))
+    stage.do("c", "start")
+    stage.settle("c")
+    stage.elect("b", "c")
+    return stage
+
+
+def alone_against_a_promise(core: Core = REAL) -> Stage:
+    """c has answered b; then a says that it goes on alone."""
+    stage = Stage(LOOSE, core)
+    stage.cut("a")
+    stage.settle()
+    stage.answers("b", "c")
+    stage.do("a", "monitor")
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.hear("a", "c")
+    stage.deaf("a", "b")
+    stage.node("a").view["c"] = stage.node("a").view["c"]._replace(promised=stage.node("a").state.promised)  # the promise itself is not heard
+    stage.do("a", "monitor")
+    stage.settle("a")
+    stage.elect("b")
+    stage.world.write(stage.node("a"))
+    return stage
+
+
+def alone_by_a_voice_that_forgets(core: Core = REAL) -> Stage:
+    """c loses power while it stores a's statement: what a has heard of it, c has to remember."""
+    stage = Stage(LOOSE, core)
+    stage.cut("a")
+    stage.do("c", "stop")
+    stage.settle()
+    stage.do("a", "monitor")
+    stage.hear("c", "a")
+    task = stage.world.task("c", "watch")
+    while task.outcome is None and stage.world.published["c"][-1].said != stage.node("a").state.said:
+        stage.world.advance(task)
+    stage.world.crash(stage.node("c"))
+    stage.hear_dead("a", "c")
+    stage.do("a", "monitor")
+    stage.settle("a")
+    stage.world.write(stage.node("a"))
+    stage.world.boot(stage.node("c"))
+    stage.do("c", "start")
+    stage.settle("c")
+    stage.elect("b", "c")
+    return stage
+
+
+def _back(core: Core) -> Stage:
+    """a was alone and acknowledged a commit; c streams again and has not received anything yet."""
+    stage = _alone(core)
+    stage.world.write(stage.node("a"))
+    stage.heal()
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.settle("b")
+    stage.cut("b")
+    return stage
+
+
+def back_before_the_others_have_it(core: Core = REAL) -> Stage:
+    """a says 'not alone' when k members stream; they must have what it acknowledged alone."""
+    stage = _alone(core)
+    stage.world.write(stage.node("a"))
+    stage.heal()
+    stage.hear("c", "a")
+    stage.quietly("c", "start")
+    stage.world.ready(stage.node("c"))
+    stage.world.connect(stage.node("c"))
+    stage.world.flush(stage.node("c"))
+    _monitor_without_streaming(stage)
+    stage.hear("c", "a")
+    stage.quietly("c", "watch")
+    stage.cut("a")
+    stage.elect("b", "c")
+    return stage
+
+
+def _monitor_without_streaming(stage: Stage) -> None:
+    """a's monitor, its reloads and replies, but no WAL for c."""
+    for _ in range(3):
+        task = stage.world.task("a", "monitor")
+        while task.outcome is None:
+            stage.world.advance(task)
+            stage.player.settle(stage.node("a"))
+
+
+def back_while_the_checkpointer_is_stopped(core: Core = REAL) -> Stage:
+    """a was alone and c is back, but a's checkpointer does not read the new set: commits do not wait, whatever SHOW says."""
+    stage = _alone(core)
+    stage.node("a").stuck.add("checkpointer")
+    stage.heal()
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.settle("c", "a")
+    for _ in range(3):
+        stage.do("a", "monitor")
+        stage.settle("c", "a")
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.cut("a")
+    stage.world.write(stage.node("a"))
+    stage.settle("a")
+    stage.elect("b", "c")
+    return stage
+
+
+def alone_erased_by_an_older_word(core: Core = REAL) -> Stage:
+    """a was alone, was not, and is again; c stored it, rebooted, and sees a's older word."""
+    stage = _alone(core)
+    stage.heal()
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.settle()
+    for _ in range(3):
+        stage.do("a", "monitor")
+        stage.settle("a", "c")
+    older = stage.world.published["a"][-1]
+    stage.cut("a")
+    stage.do("c", "stop")
+    stage.settle()
+    stage.do("a", "monitor")
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.hear("a", "c")
+    stage.do("a", "monitor")
+    stage.settle("a")
+    stage.world.write(stage.node("a"))
+    stage.world.crash(stage.node("c"))
+    stage.node("c").up = True
+    stage.node("c").view = {"a": older}
+    stage.do("c", "watch")
+    stage.do("c", "start")
+    stage.settle("c")
+    stage.elect("b", "c")
     return stage
 
 
@@ -321,8 +622,11 @@ def rejoin_by_numbers(core: Core = REAL) -> Stage:
 
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
     story.__name__: story for story in (
-        answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, old_answer, late_wal_after_the_answer,
-        confirmed_by_a_receiver_that_lives_on, a_primary_answers, candidate_answers_another, candidate_not_bound, same_timeline_twice,
-        longer_but_older, rejoin_by_numbers,
+        answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, answer_not_stored_in_time, old_answer,
+        late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, a_primary_answers, candidate_answers_another,
+        demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
+        slot_of_a_failed_candidate, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
+        set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
+        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, alone_erased_by_an_older_word,
     )
 }
