@@ -166,17 +166,18 @@ def notify(settings: Settings, context: Context) -> int:
 
 
 def _hear(site: Site, event: str, nodes: tuple[str, ...]) -> Outcome:
-    """A standby follows a new primary, or stands when nobody else does; a primary looks after a standby that came or went."""
-    instance = site.instance(disk=False)
-    if instance.run is Run.PRIMARY and event in ("post-start", "post-stop"):
-        return site.drive(pgsql.reign)
-    if instance.run is not Run.STANDBY:
+    """A standby follows a new primary, or stands when nobody else does; a primary looks after a standby that came or went.
+
+    Files tell most of what has to be known; a session with the server costs as much as all the rest.
+    """
+    if event in ("post-start", "post-stop") and site.state().reign != NEVER:
+        return site.drive(pgsql.reign) if site.instance(disk=False).run is Run.PRIMARY else Outcome(True)
+    source = postgres.upstream(site.settings)
+    followed = event == "post-promote" and source is not None and source.node == nodes[0]
+    awaited = event in ("post-demote", "post-stop") and _somebody_stands(site, nodes)
+    if event == "post-start" or followed or awaited or site.context.node in nodes:
         return Outcome(True)
-    if event == "post-promote" and (instance.upstream is None or instance.upstream.node != nodes[0]):
-        return site.drive(pgsql.follow)
-    if event in ("post-demote", "post-stop") and not _somebody_stands(site, nodes):
-        return site.drive(pgsql.follow)
-    return Outcome(True)
+    return site.drive(pgsql.follow) if site.instance(disk=False).run is Run.STANDBY else Outcome(True)
 
 
 def _somebody_stands(site: Site, gone: tuple[str, ...]) -> bool:

@@ -62,8 +62,6 @@ def main(name: str, load: Callable[[], Actions], argv: Sequence[str], environmen
 
 def _call(agent: Agent, load: Callable[[], Actions], action: str, environment: Mapping[str, str], started: float) -> int:
     """Read, validate, then run the action if nothing is wrong, or if it has to be done all the same."""
-    if action == "notify" and _idle(environment):
-        return Code.SUCCESS
     settings, problems = read_settings(agent, environment)
     settings = settings._replace(bindir=find_programs(settings.bindir, settings.pgctl, settings.datadir))
     context = read_context(action, environment, started, _ask_node)
@@ -78,12 +76,6 @@ def _call(agent: Agent, load: Callable[[], Actions], action: str, environment: M
         exit_reason(f"rep_mode is {settings.rep_mode.value}: there is nothing to {action} without replication")
         return Code.UNIMPLEMENTED
     return _perform(agent, load, settings, context)
-
-
-def _idle(environment: Mapping[str, str]) -> bool:
-    """Whether a notification needs nothing from us: the whole cluster waits for it, so it ends before anything is read."""
-    kind, operation = (environment.get(f"OCF_RESKEY_CRM_meta_notify_{name}", "") for name in ("type", "operation"))
-    return kind == "pre" and operation != "promote"
 
 
 def _answer_for(agent: Agent, settings: Settings, action: str, problems: tuple[Problem, ...]) -> Code | None:

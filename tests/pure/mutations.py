@@ -78,7 +78,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
         ("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),
     )),
-    Mutation("first election without all", (("vote", "    need = len(rules.members) if rules.answers_needed > 1 else 1\n", "    need = rules.answers_needed\n"),), ("first",)),
+    Mutation("first election without all", (("vote", "    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed\n", "    need = rules.answers_needed\n"),), ("first",)),
     Mutation("rejoin unchecked", (("pgsql", "    if fork is not None:\n", "    if False:\n"),)),
     Mutation("rejoin by timeline and position only", (
         ("vote", "held[common] == primary[common]:", "held[common][:2] == primary[common][:2]:"),
@@ -116,8 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     )),
     Mutation("primary followed before its terms are stored", (
         ("pgsql", FOLLOWED, "    steps: list[Action] = []\n"),
-        ("pgsql", "    if steps:\n        scene = yield steps\n    yield from _tell(scene)\n    return Outcome(True)\n\n\ndef adopt",
-         "    steps += [Store(state)] if state != scene.state else []\n    if steps:\n        scene = yield steps\n    yield from _tell(scene)\n    return Outcome(True)\n\n\ndef adopt"),
+        ("pgsql", "        steps.append(Follow(upstream))  # who streams", "        steps += [Follow(upstream), Store(state)]  # who streams"),
     )),
     Mutation("start: launched before the terms are stored", (
         ("pgsql", "    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]\n",
@@ -157,12 +156,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("vote", "    known = max(known, state.beyond)\n", ""),
     )),
     Mutation("start forgets what was promised meanwhile", (
-        ("pgsql", "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}; somebody",
-         "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}; somebody"),
+        ("pgsql", "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or", "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or"),
         ("pgsql", "(resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted", "(resolve(stale, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted"),
     )),
     Mutation("a data directory with a mark answers", (("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),)),
-    Mutation("a data directory with a mark is started", (("pgsql", "    if scene.state.mark:\n        return Outcome(False, f\"the data", "    if False:\n        return Outcome(False, f\"the data"),)),
+    Mutation("a data directory with a mark is started", (
+        ("pgsql", "    if scene.state.mark:\n        return Outcome(False, f\"the data", "    if False:\n        return Outcome(False, f\"the data"),
+        ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
+        ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
+    )),
     # -- alone
     Mutation("alone: one voice fewer", (("pgsql", "if voices > rules.sync_count else []", "if voices >= rules.sync_count else []"),)),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
@@ -181,7 +183,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("back from alone straight to the set", (
         ("pgsql", "            scene = yield [Name(NOBODY)]\n        elif names == NOBODY:", "            scene = yield [Name(choose_names(scene))]\n        elif names == NOBODY:"),
     )),
-    Mutation("back from alone without seeing a commit wait", (("pgsql", "if scene.instance.proven else [Prove()]", ""),)),
+    Mutation("back from alone without seeing a commit wait", (("pgsql", "            if scene.instance.proven:\n", "            if True:\n"),)),
     Mutation("voice published before it is stored", (
         ("pgsql", "        scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]\n", "        scene = yield [Publish(my_vote(scene._replace(state=stored))), Store(stored)]\n"),
     )),

@@ -391,6 +391,10 @@ class World:
                 self.append(node)
                 node.flushed = node.end
                 node.proven = bool(node.checkpointer)
+        elif isinstance(action, words.Nudge):
+            if node.run is Run.PRIMARY:
+                self.append(node)
+                node.flushed = node.end
         elif isinstance(action, words.Attributes):
             for key, value in (*action.transient, *action.permanent):
                 if value is None:

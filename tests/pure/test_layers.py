@@ -1,0 +1,164 @@
+"""Who may import whom: the modules of the library in their order, read from their source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / "pha4pgsql"
+
+LAYERS: dict[int, tuple[str, ...]] = {
+    # vocabulary
+    1: ("words", "parameters"),
+    # pure: no clock, file, process or log
+    2: ("wal", "text", "settings", "cib", "vote", "pgsql"),
+    # one adapter for each part of the world
+    3: ("system", "paths", "packages", "remote", "postgres", "pacemaker", "site", "lab_kernel"),
+    # programs, each on top of what stands before it
+    4: (
+        "validation", "ocf", "agent", "watch",
+        "config", "config_pages", "manual", "cli_status", "cli", "pcs_lines", "pcs", "setup",
+        "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
+        "demo_writer", "demo", "install",
+    ),
+}  # fmt: skip
+"""A module imports only what stands before it; inside layers 1 and 2 not even that."""
+
+EXCEPTIONS = {
+    ("pgsql", "vote"): "the agent's decisions are made of the rules of votes; nobody else in the layer needs them",
+}
+"""Imports inside layers 1 and 2 all the same, with the reason."""
+
+PURE = {"__future__", "ast", "binascii", "collections", "copy", "enum", "functools", "itertools", "json", "math", "re", "types", "typing"}
+"""What layers 1 and 2 may use of Python's library: nothing that reaches the world."""
+
+PURE_PACKAGES = {"cib": {"lxml"}}
+"""Pure work on XML by a package: only where no agent passes."""
+
+HEAVY = {"argparse", "dataclasses", "inspect", "jinja2", "json", "logging", "lxml", "pathlib", "psycopg2", "traceback", "xml"}
+"""Milliseconds at every start of an agent; imported inside the function that needs it."""
+
+ORDER = [name for names in LAYERS.values() for name in names]
+LAYER = {name: number for number, names in LAYERS.items() for name in names}
+
+
+class Import(NamedTuple):
+    """One import statement: what it names (`words` for pha4pgsql.words), its line, and whether it runs when the module is loaded."""
+
+    package: str
+    module: str
+    line: int
+    at_load: bool
+
+
+def imports(source: str) -> list[Import]:
+    """Return all imports of a source text.
+
+    >>> imports("import os.path, re")
+    [Import(package='os', module='os.path', line=1, at_load=True), Import(package='re', module='re', line=1, at_load=True)]
+    >>> imports("def f():\\n    from pha4pgsql import text")
+    [Import(package='pha4pgsql', module='text', line=2, at_load=False)]
+    >>> imports("if TYPE_CHECKING:\\n    from pha4pgsql.words import Lsn")
+    [Import(package='pha4pgsql', module='words', line=2, at_load=False)]
+    """
+    tree = ast.parse(source)
+    late = {id(inner) for outer in ast.walk(tree) if _is_late(outer) for inner in ast.walk(outer)}
+    found = []
+    for node in ast.walk(tree):
+        for name in _names(node):
+            package, _, rest = name.partition(".")
+            found.append(Import(package, rest.partition(".")[0] if package == "pha4pgsql" else name, node.lineno, id(node) not in late))
+    return found
+
+
+def _is_late(node: ast.AST) -> bool:
+    """Whether what is inside does not run when the module is loaded."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, f"line {node.lineno}: imports are absolute"
+    module = node.module or ""
+    return [f"{module}.{alias.name}" for alias in node.names] if module == "pha4pgsql" else [module]
+
+
+def of_module(name: str) -> list[Import]:
+    return imports((LIBRARY / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def inside(name: str) -> list[Import]:
+    """Return what a module imports of the library; the version is a constant of the package itself."""
+    return [found for found in of_module(name) if found.package == "pha4pgsql" and found.module != "VERSION"]
+
+
+def executables() -> list[Path]:
+    return sorted(path for folder in ("agents", "bin", "tools") for path in (ROOT / folder).iterdir() if path.is_file())
+
+
+def test_every_module_has_its_place() -> None:
+    """A new module is put into the table, one that is gone is taken out."""
+    assert sorted(ORDER) == sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_go_down(name: str) -> None:
+    """Only what stands before it; in the two lowest layers only lower layers, or a named exception."""
+    above = ORDER[ORDER.index(name) :]
+    wrong = [
+        f"{name}.py:{found.line} imports {found.module}"
+        for found in inside(name)
+        if found.module in above
+        or found.module not in LAYER
+        or (LAYER[name] <= 2 and LAYER[found.module] == LAYER[name] and (name, found.module) not in EXCEPTIONS)
+    ]
+    assert not wrong
+
+
+def test_exceptions_are_needed() -> None:
+    """An exception that nobody uses any more is taken out."""
+    assert set(EXCEPTIONS) <= {(name, found.module) for name in ORDER for found in inside(name)}
+
+
+@pytest.mark.parametrize("name", [*LAYERS[1], *LAYERS[2]])
+def test_lower_layers_are_pure(name: str) -> None:
+    """The vocabulary and the decisions cannot reach the world: they have nothing to do it with."""
+    allowed = PURE | PURE_PACKAGES.get(name, set()) | {"pha4pgsql"}
+    assert not [found for found in of_module(name) if found.package not in allowed]
+    source = (LIBRARY / f"{name}.py").read_text(encoding="utf-8")
+    called = {node.func.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize("path", [path for path in executables() if path.parent.name == "agents"], ids=lambda path: path.name)
+def test_agents_start_light(path: Path) -> None:
+    """Nothing heavy is imported before an agent's action needs it, by whatever module it loads."""
+    loaded, waiting, heavy = set[str](), [""], []
+    while waiting:
+        name = waiting.pop()
+        all_of_it = imports(path.read_text(encoding="utf-8")) if not name else of_module(name)
+        heavy += [f"{name or path.name}:{found.line} imports {found.module}" for found in all_of_it if found.package in HEAVY and found.at_load]
+        fresh = {found.module for found in all_of_it if found.package == "pha4pgsql" and found.module in LAYER and (found.at_load or not name)} - loaded
+        loaded |= fresh
+        waiting += fresh
+    assert {"ocf", "site", "postgres", "pacemaker"} <= loaded, "the agent's whole path was followed"
+    assert not heavy
+
+
+@pytest.mark.parametrize("path", executables(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_executables_are_ten_lines(path: Path) -> None:
+    """An executable finds the library and calls one function of it; whatever else it does belongs into the library."""
+    source = path.read_text(encoding="utf-8")
+    assert source.startswith("#!/usr/bin/python3 -IS\n")
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert len(source.splitlines()) <= 20
+    assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.If, ast.For, ast.While, ast.Try, ast.ClassDef))]
