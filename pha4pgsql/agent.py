@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Mapping
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.settings import Settings
-from pha4pgsql.site import Site
+from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
 
 if TYPE_CHECKING:
@@ -77,17 +77,22 @@ def monitor(settings: Settings, context: Context) -> int:
     role = Code.RUNNING_PROMOTED if instance.run is Run.PRIMARY else Code.SUCCESS
     if context.is_probe or not context.in_cluster:
         return role
-    procedure = pgsql.reign if instance.run is Run.PRIMARY else pgsql.follow
     if instance.run is Run.PRIMARY and settings.monitor_sql != Settings().monitor_sql and _plain(site) != Code.SUCCESS:
         return Code.ERROR
     try:
-        code = _code(site.drive(procedure))
+        code = _code(site.drive(pgsql.reign) if instance.run is Run.PRIMARY else _follow(site))
     except pacemaker.Unreachable as unknown:
         log("WARNING", f"the cluster could not be asked, only the role is reported: {unknown.message}")
         return role
     if settings.check_wal_receiver:
         _receiver_status(site)
     return code or role
+
+
+def _follow(site: Site) -> Outcome:
+    """Follow the visible primary by a narrow look; only without one, or to tell why not, the whole cluster is looked at."""
+    outcome = site.drive(pgsql.follow_visible, scope=Scope.VOTES)
+    return outcome if outcome.ok else site.drive(pgsql.follow)
 
 
 def _plain(site: Site) -> int:
@@ -157,7 +162,7 @@ def notify(settings: Settings, context: Context) -> int:
     told, site = context.notify, Site(settings, context, log)
     if told.event == "pre-promote" and told.promote:
         candidate = told.promote[0]
-        outcome = site.drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), whole=False)
+        outcome = site.drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), scope=Scope.BALLOT)
     else:
         outcome = _hear(site, told.event, getattr(told, told.operation))
     if outcome.reason:

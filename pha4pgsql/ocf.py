@@ -128,7 +128,7 @@ def _code_of(failure: Failure) -> Code:
 
 
 def _print_trace(bug: Exception) -> None:
-    import traceback  # noqa: PLC0415  slow to import, rarely needed
+    import traceback  # slow to import, rarely needed
 
     for line in traceback.format_exception(type(bug), bug, bug.__traceback__):
         log("ERROR", line)
@@ -152,7 +152,7 @@ def _warn(problems: tuple[Problem, ...]) -> None:
 
 def _ask_node() -> str:
     """The name of this node in the cluster; outside of a cluster the machine's."""
-    from pha4pgsql.system import run  # noqa: PLC0415  slow to import; Pacemaker's own calls tell the name
+    from pha4pgsql.system import run  # slow to import; Pacemaker's own calls tell the name
 
     done = run(["crm_node", "-n"], timeout=5)
     return done.out.strip() if done.ok and done.out.strip() else os.uname().nodename

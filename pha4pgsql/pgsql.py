@@ -8,14 +8,55 @@ may happen, a crash too. So every step leaves a state that is safe for ever: rig
 from __future__ import annotations
 
 import binascii
-from typing import TYPE_CHECKING, Generator
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from pha4pgsql.vote import (
-    Diverged, Elected, Lost, Waiting, await_timeline, cut, divergence, elect, newest_statement, outvoted, promise, resolve, store, stored_by, term_at,
+    Diverged,
+    Elected,
+    Lost,
+    Waiting,
+    await_timeline,
+    cut,
+    divergence,
+    elect,
+    newest_statement,
+    outvoted,
+    promise,
+    resolve,
+    store,
+    stored_by,
+    term_at,
 )
 from pha4pgsql.words import (
-    NEVER, Action, Answer, Attributes, Ballot, Follow, Follower, Launch, Lsn, MakeSlots, Mode, Name, Nudge, Outcome, Procedure,
-    Promote, Properties, Prove, Publish, Rules, Run, Scene, Shutdown, State, Statement, Store, Upstream, Vote,
+    NEVER,
+    Action,
+    Answer,
+    Attributes,
+    Ballot,
+    Follow,
+    Follower,
+    Launch,
+    Lsn,
+    MakeSlots,
+    Mode,
+    Name,
+    Nudge,
+    Outcome,
+    Procedure,
+    Promote,
+    Properties,
+    Prove,
+    Publish,
+    Rules,
+    Run,
+    Scene,
+    Shutdown,
+    State,
+    Statement,
+    Store,
+    Upstream,
+    Vote,
 )
 
 if TYPE_CHECKING:
@@ -233,6 +274,13 @@ def follow(scene: Scene) -> Procedure:
         scene = yield steps
     yield from _tell(scene)
     return Outcome(True)
+
+
+def follow_visible(scene: Scene) -> Procedure:
+    """Follow a primary that the votes show; without one this fails, because standing for election needs to see more."""
+    if not reigning(scene):
+        return Outcome(False, "no primary is visible")
+    return (yield from follow(scene))
 
 
 def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:

@@ -12,8 +12,9 @@ import re
 import select
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pha4pgsql import system, text, wal
 from pha4pgsql.words import EnvironmentFailure, Follower, Instance, Lsn, Run, Upstream
@@ -409,7 +410,7 @@ def prepare(settings: Settings) -> None:
 
 def launch(settings: Settings, node: str, source: Upstream | None, value: str) -> None:
     """Start as a standby; slots of earlier terms go first, while nobody can use them. Does not wait for connections."""
-    import shutil  # noqa: PLC0415  not needed by a monitor
+    import shutil  # not needed by a monitor
 
     prepare(settings)
     for slot in _slot_folders(settings):

@@ -9,13 +9,36 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import pacemaker, postgres, system, vote
 from pha4pgsql.words import (
-    SILENCE, Action, Attributes, EnvironmentFailure, Follow, Instance, Launch, MakeSlots, Name, Nudge, Outcome, Procedure, Promote, Properties, Prove,
-    Publish, Rules, Run, Scene, Shutdown, State, Store, Vote,
+    SILENCE,
+    Action,
+    Attributes,
+    EnvironmentFailure,
+    Follow,
+    Instance,
+    Launch,
+    MakeSlots,
+    Name,
+    Nudge,
+    Outcome,
+    Procedure,
+    Promote,
+    Properties,
+    Prove,
+    Publish,
+    Rules,
+    Run,
+    Scene,
+    Shutdown,
+    State,
+    Store,
+    Vote,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +51,16 @@ if TYPE_CHECKING:
 
 PAUSE = 0.03
 """Seconds between two looks at something that is awaited."""
+
+
+class Scope(Enum):
+    """How wide a look is: every part of it costs a process."""
+
+    VOTES = "votes, read once"
+    """For a node that waits for nobody's vote."""
+    BALLOT = "votes, read once, and the round"
+    """For a node that answers."""
+    CLUSTER = "votes, read anew every time, and the CIB's attributes"
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -105,12 +138,14 @@ class Site:
                 self.log("WARNING", f"vote of {node}: {bad}")
         return tuple(found)
 
-    def look(self, instance: Instance | None = None, *, whole: bool = True) -> Scene:
-        """One scene; `whole=False` leaves the CIB's attributes out and reads the votes once: a node that answers waits for nobody's."""
-        if whole or self._votes is None:
+    def look(self, instance: Instance | None = None, *, scope: Scope = Scope.CLUSTER) -> Scene:
+        """One scene, as wide as the decision needs it."""
+        if scope is Scope.CLUSTER or self._votes is None:
             self._votes = self.votes()
         scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self._votes, elapsed=self._elapsed, left=self.left)
-        if not whole:
+        if scope is Scope.VOTES:
+            return scene
+        if scope is Scope.BALLOT:
             self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round") or 1)
             return scene._replace(round=self._round)
         if self._cluster is None:
@@ -192,10 +227,10 @@ class Site:
 
     # -- driving --
 
-    def drive(self, make: Callable[[Scene], Procedure], *, whole: bool = True) -> Outcome:
+    def drive(self, make: Callable[[Scene], Procedure], *, scope: Scope = Scope.CLUSTER) -> Outcome:
         """Run a procedure: look, decide and act under the lock, pause when nothing was to be done, until it ends."""
         with self.lock():
-            scene = self.look(whole=whole)
+            scene = self.look(scope=scope)
             procedure = make(scene)
             steps = _next(procedure, None)
             scene = self._act(scene, steps)
@@ -204,7 +239,7 @@ class Site:
                 time.sleep(PAUSE)
             with self.lock():
                 if not _only_told(steps):
-                    scene = self.look(whole=whole)
+                    scene = self.look(scope=scope)
                 steps = _next(procedure, scene)
                 scene = self._act(scene, steps)
                 self._votes = scene.votes

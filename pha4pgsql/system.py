@@ -53,7 +53,7 @@ def run(
     if keep:
         return _run_tail(argv, timeout=timeout, env=env, cwd=cwd, keep=keep, extra=extra)
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             list(argv), input=text, stdin=None if text is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, timeout=timeout, env=env, cwd=cwd, encoding="utf-8", errors="replace", check=False, **extra,
         )
@@ -66,11 +66,11 @@ def run(
 
 def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cwd: str, keep: int, extra: Mapping[str, Any]) -> Completed:
     """Run a command and keep the last `keep` characters of its output only."""
-    import tempfile  # noqa: PLC0415  14 ms, needed only here
+    import tempfile  # 14 ms, needed only here
 
     with tempfile.TemporaryFile() as errors:
         try:
-            child = subprocess.Popen(  # noqa: S603
+            child = subprocess.Popen(
                 list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=cwd, **extra,
             )
         except (FileNotFoundError, PermissionError) as missing:

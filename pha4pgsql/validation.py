@@ -75,7 +75,7 @@ def _check_connection(settings: Settings) -> Iterator[Problem]:
         yield Problem(Code.CONFIGURED, f"master_ip is empty, needed with rep_mode={settings.rep_mode.value}", hint)
     if not all(char.isalnum() or char in ".:-_%" for char in address):
         yield Problem(Code.CONFIGURED, f"master_ip is {address!r}, expected one address or host name")
-    if not 1 <= settings.pgport <= 65535:  # noqa: PLR2004
+    if not 1 <= settings.pgport <= 65535:
         yield Problem(Code.CONFIGURED, f"pgport is {settings.pgport}, expected 1 to 65535")
     for keyword in conninfo_keywords(settings.primary_conninfo_opt):
         if keyword in RESERVED_KEYWORDS:
@@ -240,7 +240,7 @@ def _check_data_version(datadir: str) -> Iterator[Problem]:
 
 def check_version(settings: Settings) -> Iterator[Problem]:
     """Whether the programs are of the data directory's version. Runs one of them."""
-    from pha4pgsql.system import run  # noqa: PLC0415  not needed by most calls, and slow to import
+    from pha4pgsql.system import run  # not needed by most calls, and slow to import
 
     program = settings.program("postgres")
     done = run([program, "--version"], timeout=5)

@@ -12,11 +12,12 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Callable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
-from pha4pgsql.site import Site
+from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Failure
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def watch_once(settings: Settings, context: Context) -> float:
     asked = any(vote.answer and vote.answer.ballot.node == node and vote.answer.ballot > state.promised for node, vote in votes.items())
     shown = mine is not None and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER) and mine.lsn
     if newer or (down and (asked or not shown)):
-        site.drive(pgsql.watch, whole=False)
+        site.drive(pgsql.watch, scope=Scope.VOTES)
     return DOWN_PAUSE if down else UP_PAUSE
 
 

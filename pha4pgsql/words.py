@@ -5,8 +5,9 @@ Layer 1: imports nothing of the library. Every other module speaks in these word
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from enum import Enum
-from typing import Generator, NamedTuple, Sequence, Union
+from typing import NamedTuple, Union
 
 
 class Lsn(int):

@@ -52,7 +52,7 @@ def prepare(*, live: bool) -> None:
     """Install what is missing; refuse where the tests could not run."""
     root = os.geteuid() == 0
     if live and not root:
-        raise EnvironmentFailure("not root, expected to be run as root: the live tests build a cluster in namespaces", "sudo tests/run, or tests/run --pure")
+        raise EnvironmentFailure("not root, expected to be run as root: the live tests build clusters", "sudo tests/run, or tests/run --pure")
     missing = packages.missing("/usr/lib/ocf", (*packages.NEEDS, *packages.LAB, *packages.TESTS))
     if missing and not root:
         raise EnvironmentFailure(f"not root, and these packages are missing: {' '.join(missing)}", f"sudo apt-get install {' '.join(missing)}")

@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from drill import Drill
+
 from pha4pgsql.lab import Lab
 from pha4pgsql.lab_up import bring_up
 from pha4pgsql.words import Failure

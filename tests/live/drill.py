@@ -98,7 +98,7 @@ class Writing:
     def __str__(self) -> str:
         acks = self.acks
         lines = [f"{self.name} to {self._address}: {len(acks)} rows acknowledged" + (f", the last at {acks[-1].at:.2f}" if acks else "")]
-        gaps = [f"  {one.at:.2f} .. {two.at:.2f}: {two.at - one.at:.2f} s" for one, two in zip(acks, acks[1:]) if two.at - one.at > 0.3]  # noqa: PLR2004
+        gaps = [f"  {one.at:.2f} .. {two.at:.2f}: {two.at - one.at:.2f} s" for one, two in zip(acks, acks[1:]) if two.at - one.at > 0.3]
         return "\n".join([*lines, *gaps, *[f"  {line}" for line in self._lines() if line.startswith("bad ")][-30:]])
 
 

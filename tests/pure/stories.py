@@ -132,6 +132,7 @@ def answer_forgotten_at_start(core: Core = REAL) -> Stage:
     stage = Stage(STRICT, core)
     stage.do("c", "stop")
     stage.deaf("c", "a")
+    stage.world.attributes.clear()
     task = stage.until("c", "start", words.Attributes)
     stage.world.advance(task)  # the first look is done, the lock is free
     stage.do("b", "answer", "b")
@@ -393,18 +394,13 @@ def _alone(core: Core, setting: Setting = LOOSE) -> Stage:
     stage.cut("a")
     stage.do("c", "stop")
     stage.settle()
-    _say(stage)
+    stage.do("a", "monitor")
     stage.hear("c", "a")
     stage.do("c", "watch")
     stage.hear("a", "c")
     stage.do("a", "monitor")
     stage.settle("a")
     return stage
-
-
-def _say(stage: Stage) -> None:
-    """a's monitor says what it has to say about going alone, and waits in vain."""
-    stage.do("a", "monitor")
 
 
 def alone_unknown_to_the_candidate(core: Core = REAL) -> Stage:
@@ -459,18 +455,6 @@ def alone_by_a_voice_that_forgets(core: Core = REAL) -> Stage:
     return stage
 
 
-def _back(core: Core) -> Stage:
-    """a was alone and acknowledged a commit; c streams again and has not received anything yet."""
-    stage = _alone(core)
-    stage.world.write(stage.node("a"))
-    stage.heal()
-    stage.hear("c", "a")
-    stage.do("c", "start")
-    stage.settle("b")
-    stage.cut("b")
-    return stage
-
-
 def back_before_the_others_have_it(core: Core = REAL) -> Stage:
     """a says 'not alone' when k members stream; they must have what it acknowledged alone."""
     stage = _alone(core)
@@ -514,7 +498,7 @@ def back_while_the_checkpointer_is_stopped(core: Core = REAL) -> Stage:
     stage.cut("a")
     stage.world.write(stage.node("a"))
     stage.settle("a")
-    stage.elect("b", "c")
+    stage.elect("c", "b")
     return stage
 
 
@@ -545,7 +529,7 @@ def alone_erased_by_an_older_word(core: Core = REAL) -> Stage:
     stage.do("c", "watch")
     stage.do("c", "start")
     stage.settle("c")
-    stage.elect("b", "c")
+    stage.elect("c", "b")
     return stage
 
 

@@ -194,7 +194,7 @@ def test_help_works_from_anywhere_and_through_a_symbolic_link(command: str, tmp_
     """The library is found from the real place of the command."""
     link = tmp_path / command
     link.symlink_to(ROOT / "bin" / command)
-    done = subprocess.run([sys.executable, "-IS", link, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-IS", link, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert command in done.stdout
     assert os.access(ROOT / "bin" / command, os.X_OK)
@@ -203,7 +203,7 @@ def test_help_works_from_anywhere_and_through_a_symbolic_link(command: str, tmp_
 @pytest.mark.parametrize(("command", "words"), [("cls_start", ["--timeout", "soon"]), ("cls_status", ["--jso n"]), ("cls_master", ["node1"])])
 def test_wrong_usage(command: str, words: list[str]) -> None:
     """Code 100, a message and a hint."""
-    done = subprocess.run([sys.executable, "-IS", ROOT / "bin" / command, *words], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-IS", ROOT / "bin" / command, *words], capture_output=True, text=True, check=False)
     assert done.returncode == cli.USAGE
     assert "HINT:" in done.stderr
     assert done.stdout == ""
@@ -211,7 +211,7 @@ def test_wrong_usage(command: str, words: list[str]) -> None:
 
 def test_a_fragment_holds_all_changes() -> None:
     """One write for all attributes and properties, by the ids which crm_attribute uses."""
-    xml = pacemaker._fragment({("a", "x"): "<1>", ("b", "x"): "2"}, {"p": "q|r"}, "pgsql_replication", {"a": "1", "b": "2"})  # noqa: SLF001
+    xml = pacemaker._fragment({("a", "x"): "<1>", ("b", "x"): "2"}, {"p": "q|r"}, "pgsql_replication", {"a": "1", "b": "2"})
     found = text.cluster(ElementTree.fromstring(xml))  # noqa: S314
     assert {node: dict(member.permanent) for node, member in found.members.items()} == {"a": {"x": "<1>"}, "b": {"x": "2"}}
     assert found.properties == {"p": "q|r"}
@@ -221,4 +221,4 @@ def test_a_fragment_holds_all_changes() -> None:
 def test_an_unknown_node_is_refused_before_anything_is_written() -> None:
     """A write to a node that Pacemaker does not know would create one."""
     with pytest.raises(EnvironmentFailure):
-        pacemaker._fragment({("ghost", "x"): "1"}, {}, "s", {"a": "1"})  # noqa: SLF001
+        pacemaker._fragment({("ghost", "x"): "1"}, {}, "s", {"a": "1"})

@@ -70,9 +70,8 @@ def test_modules_hold_no_state(path: Path) -> None:
 
 def _is_function(path: Path, name: str) -> bool:
     """Whether a name is bound to what another function makes or returns: a parser among parsers."""
-    return any(
-        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name and isinstance(node.value, (ast.Call, ast.Lambda)) for node in tree(path).body
-    )
+    assigned = [node for node in tree(path).body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name]
+    return any(isinstance(node.value, (ast.Call, ast.Lambda)) for node in assigned)
 
 
 def test_names_say_what_is_known() -> None:

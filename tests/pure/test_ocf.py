@@ -354,7 +354,7 @@ def test_advice() -> None:
     """A misspelt parameter and a password in the CIB are worth a word."""
     secrets = {"monitor_password": "x", "primary_conninfo_opt": "password=x"}
     variables = environment(sync_strit="true", CRM_meta_timeout="1", crm_feature_set="3", **secrets)
-    assert len(list(validation.advice(PGSQL, variables))) == 3  # noqa: PLR2004
+    assert len(list(validation.advice(PGSQL, variables))) == 3
     assert list(validation.advice(PGSQL, environment(**REPLICATED))) == []
 
 
@@ -427,7 +427,7 @@ def _nothing_loads() -> ocf.Actions:
 class Recorder:
     """Actions that note their calls and return what they are told to, or raise it."""
 
-    def __init__(self, outcome: int | Exception) -> None:  # noqa: D107
+    def __init__(self, outcome: int | Exception) -> None:
         self.outcome = outcome
         self.called: list[str] = []
 
@@ -518,7 +518,7 @@ def test_a_stale_pid_is_no_postmaster(machine: dict[str, str]) -> None:
 ERRORS = (ConfigurationError("x", "y"), EnvironmentFailure("x"), ClusterRefusal("x"), ZeroDivisionError("x\ny"), KeyError("x"))
 
 
-@pytest.mark.parametrize(("error", "code"), [*zip(ERRORS, (6, 5, 1, 1, 1))], ids=repr)  # noqa: B905  strict= is newer than Python 3.9
+@pytest.mark.parametrize(("error", "code"), [*zip(ERRORS, (6, 5, 1, 1, 1))], ids=repr)
 def test_a_start_that_raises(machine: dict[str, str], error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Every failure has a code and a reason."""
     assert ocf.main("pgsql", Recorder(error).load, ["start"], environment(**machine, CRM_meta_on_node="node1")) == code
@@ -543,7 +543,7 @@ def test_an_action_that_raises_while_nothing_runs(machine: dict[str, str], error
 def test_pgwatch_is_stopped_and_asked_whatever_is_broken(action: str) -> None:
     """It runs beside PostgreSQL, so only itself can tell whether it runs."""
     recorder = Recorder(42)
-    assert ocf.main("pgwatch", recorder.load, [action], environment(rep_mode="bad", CRM_meta_on_node="x")) == 42  # noqa: PLR2004
+    assert ocf.main("pgwatch", recorder.load, [action], environment(rep_mode="bad", CRM_meta_on_node="x")) == 42
     assert ocf.main("pgwatch", recorder.load, ["start"], environment(rep_mode="bad", CRM_meta_on_node="x")) == Code.CONFIGURED
     assert recorder.called == [action]
 
@@ -575,7 +575,7 @@ def test_calls_that_need_no_configuration(name: str, arguments: list[str], code:
 def test_the_executables(name: str) -> None:
     """They can be run by anybody, without a site directory, and hold no logic."""
     path = ROOT / "agents" / name
-    assert path.stat().st_mode & 0o777 == 0o755  # noqa: PLR2004
+    assert path.stat().st_mode & 0o777 == 0o755
     assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/python3 -IS\n")
     done = subprocess.run([path, "meta-data"], capture_output=True, text=True, check=False, env={"PATH": "/nonexistent"})
     assert (done.returncode, done.stdout, done.stderr) == (0, ocf.metadata(AGENTS[name]), "")

@@ -1,0 +1,66 @@
+"""The safety rules, in a world that is as bad as the real one.
+
+`SIM_SEED=17 pytest tests/pure/test_simulator.py -k random` repeats one run and tells its story; `SIM_RUNS=100000` runs long
+(from `SIM_SEED`, if given); `SIM_MUTANTS=3000` lets mutations live for so many random runs before they count as not caught.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Iterable
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
+
+from mutations import MUTATIONS, Mutation
+from simulator import REAL, SETTINGS, Core, Violation, explain, hunt, mutated
+from stories import STORIES
+
+RUNS = int(os.environ.get("SIM_RUNS", "2400"))
+FIRST = int(os.environ.get("SIM_SEED", "0"))
+MUTANTS = int(os.environ.get("SIM_MUTANTS", "1500"))
+SHARES = 8
+
+
+def _seeds(share: int) -> Iterable[int]:
+    if "SIM_SEED" in os.environ and "SIM_RUNS" not in os.environ:
+        return range(FIRST, FIRST + (1 if share == 0 else 0))
+    return range(FIRST + share, FIRST + RUNS, SHARES)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_random_runs(share: int) -> None:
+    """Whatever happens, no acknowledged commit is lost; and when all faults have healed, commits are acknowledged again."""
+    found = hunt(_seeds(share))
+    if found is not None:
+        pytest.fail(f"SIM_SEED={found[0]} repeats this\n{explain(found[0])}", pytrace=False)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_story(name: str) -> None:
+    """Each known accident ends well."""
+    STORIES[name](REAL)
+
+
+def _told(core: Core) -> str | None:
+    """The story in which this core breaks a promise."""
+    for name, story in STORIES.items():
+        try:
+            story(core)
+        except Violation:
+            return name
+    return None
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name.replace(" ", "-"))
+def test_mutation(mutation: Mutation) -> None:
+    """A core without one of its guards, or with two steps turned round, is caught; unless another guard covers it, and the table says which."""
+    core = mutated(*mutation.edits)
+    if mutation.covered:
+        return
+    settings = tuple(setting for setting in SETTINGS if not mutation.where or setting.name.startswith(mutation.where))
+    caught = None if mutation.live else _told(core)
+    assert caught or hunt(range(MUTANTS), core, settings=settings, live=mutation.live), "nothing catches this mutation"
