@@ -153,7 +153,7 @@ def _replace(section: Element, wanted: list[Element], obsolete: list[str]) -> No
 
 def canonical(element: Element) -> object:
     """Return a value that is equal for elements of equal meaning: attributes in any order, no blanks."""
-    return (element.tag, sorted(element.attrib.items()), [canonical(child) for child in element if isinstance(child.tag, str)])
+    return (element.tag, sorted(element.attrib.items()), [canonical(child) for child in element.iterchildren("*")])
 
 
 # ---------------------------------------------------------------- what changes, in words
@@ -196,9 +196,7 @@ def _facts(cib: Element) -> dict[str, Fact]:
 
 
 def _collect(parent: Element, owner: str, label: str, facts: dict[str, Fact]) -> None:
-    for element in parent:
-        if not isinstance(element.tag, str):
-            continue
+    for element in parent.iterchildren("*"):  # no comments
         name = f"{element.tag} {element.get('id')}"
         if element.tag == "nvpair":
             name = f"{label} {element.get('name')}"
@@ -206,7 +204,7 @@ def _collect(parent: Element, owner: str, label: str, facts: dict[str, Fact]) ->
         elif element.tag in _SETS or not element.get("id"):
             _collect(element, owner, label, facts)
         else:
-            facts[name] = Fact(owner, name, " ".join(f"{key}={element.get(key)}" for key in element.attrib if key != "id"))
+            facts[name] = Fact(owner, name, " ".join(f"{key}={element.get(key)}" for key in map(str, element.attrib) if key != "id"))
             _collect(element, name, str(element.get("id")), facts)
 
 
@@ -225,8 +223,8 @@ def primitives(cib: Element, provider: str, kind: str = "") -> Iterator[tuple[st
 
 def parameters(cib: Element, primitive: str) -> dict[str, str]:
     """Return the parameters of one resource; empty where there is none."""
-    found = cib.xpath("configuration/resources//primitive[@id=$id]/instance_attributes/nvpair", id=primitive)
-    return {pair.get("name", ""): pair.get("value", "") for pair in found}
+    found = (one for one in _section(cib, "resources").iter("primitive") if one.get("id") == primitive)
+    return {pair.get("name", ""): pair.get("value", "") for one in found for pair in one.iterfind("instance_attributes/nvpair")}
 
 
 def resources(cib: Element) -> list[str]:

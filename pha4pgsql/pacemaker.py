@@ -120,7 +120,7 @@ def read_cluster(timeout: float = 5.0) -> Cluster:
 
 
 def cib(timeout: float = 5.0) -> str:
-    """This node's copy of the CIB, as XML."""
+    """The CIB as this node has it, as XML."""
     return _cibadmin(["--query"], timeout)
 
 
@@ -143,7 +143,7 @@ def quorate(timeout: float = 3.0) -> bool:
 
 
 def local_node(timeout: float = 3.0) -> str:
-    """This node's name in the cluster, which need not be its host name."""
+    """The name of this node in the cluster, which need not be its host name."""
     return _accept(system.run(["crm_node", "--name"], timeout=timeout), "crm_node").out.strip()
 
 

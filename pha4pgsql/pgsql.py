@@ -144,7 +144,9 @@ def _tell(scene: Scene) -> Look:
     return (yield steps) if steps else scene
 
 
-def attributes(scene: Scene, transient: dict[tuple[str, str], str | None], permanent: dict[tuple[str, str], str | None] | None = None) -> list[Action]:
+def attributes(
+    scene: Scene, transient: dict[tuple[str, str], str | None], permanent: dict[tuple[str, str], str | None] | None = None
+) -> list[Action]:
     """Set node attributes, named without the resource's name, where they differ from what is published."""
     full = {(node, attribute_name(scene.rules, name)): value for (node, name), value in transient.items()}
     lasting = {(node, attribute_name(scene.rules, name)): value for (node, name), value in (permanent or {}).items()}
@@ -417,7 +419,7 @@ def promote(scene: Scene) -> Procedure:
         verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) else ""
-        scores = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
+        scores: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
         yield [*attributes(scene, scores), _next_round(scene)]
         return Outcome(False, verdict.reason)
     mine = dict(verdict.answers)[scene.me].lsn
@@ -497,6 +499,11 @@ def followers_of(scene: Scene) -> list[Follower]:
     ]
 
 
+def reachable(scene: Scene) -> list[Follower]:
+    """The followers whose nodes are in the membership: a lost one seems to stream until wal_sender_timeout has passed."""
+    return [follower for follower in followers_of(scene) if follower.name in scene.online]
+
+
 def _slots(scene: Scene, term: Ballot, nodes: Sequence[str], *, early: bool = False) -> tuple[str, ...]:
     return tuple(slot_name(scene.rules.slot_prefix, term, node, early=early) for node in nodes)
 
@@ -541,7 +548,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
     renamed = False
     while scene.instance.run is Run.PRIMARY and scene.elapsed <= until:
         rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
-        enough = len(followers_of(scene)) >= rules.sync_count
+        enough = len(reachable(scene)) >= rules.sync_count
         alone = said.owner == me and said.term == scene.state.reign
         if not synchronous(rules):
             return (yield [Name("")]) if names else scene
@@ -582,6 +589,13 @@ def _steer(scene: Scene, *, until: float) -> Look:
     return scene
 
 
+def lacking(scene: Scene) -> bool:
+    """Whether a primary's commits wait for somebody who does not stream, so that it should look after its set now."""
+    streaming = {follower.name for follower in followers_of(scene)}
+    named = named_in(scene.instance.names)
+    return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.sync_count and bool(named)
+
+
 def _statement(scene: Scene, owner: str) -> Statement:
     """The next statement of this primary's term."""
     said = scene.state.said
@@ -612,7 +626,7 @@ def choose_names(scene: Scene) -> str:
     rules = scene.rules
     if rules.mode is Mode.QUORUM:
         return quorum_names(rules, scene.me)
-    streaming = {follower.name for follower in followers_of(scene)}
+    streaming = {follower.name for follower in reachable(scene)}
     if len(streaming) < rules.sync_count:
         return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me)
     named = named_in(scene.instance.names)
@@ -653,7 +667,7 @@ def report(scene: Scene) -> list[Action]:
             status[node, "xlog-loc"] = None
     steps = attributes(scene, status, data)
     info = repl_info(scene)
-    properties = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
+    properties: list[tuple[str, str | None]] = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
     if scene.round <= scene.state.reign.round:
         properties += _next_round(scene).values
     return [*steps, *([Properties(tuple(properties))] if properties else [])]

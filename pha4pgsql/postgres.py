@@ -12,7 +12,6 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +19,9 @@ from pha4pgsql import system, text, wal
 from pha4pgsql.words import EnvironmentFailure, Follower, Instance, Lsn, Run, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812  a class in spite of its name
 
     from pha4pgsql.settings import Settings
 
@@ -102,9 +103,9 @@ def remains(settings: Settings) -> list[int]:
     found = []
     for name in os.listdir("/proc"):
         try:
-            if name.isdigit() and os.readlink(f"/proc/{name}/exe").rpartition("/")[2].split()[0] == "postgres":
-                if os.path.samefile(f"/proc/{name}/cwd", settings.datadir) and not _is_zombie(int(name)):
-                    found.append(int(name))
+            server = name.isdigit() and os.readlink(f"/proc/{name}/exe").rpartition("/")[2].split()[0] == "postgres"
+            if server and os.path.samefile(f"/proc/{name}/cwd", settings.datadir) and not _is_zombie(int(name)):
+                found.append(int(name))
         except OSError:
             continue
     return found
@@ -140,21 +141,23 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
         raise Silence("no postmaster runs")
     deadline = time.monotonic() + timeout
 
-    def wait(connection: Any) -> None:  # psycopg2 offers no deadline of its own
+    def wait(connection: Connection) -> None:  # psycopg2 offers no deadline of its own
         while True:
             state = connection.poll()
             if state == psycopg2.extensions.POLL_OK:
                 return
             left = deadline - time.monotonic()
-            ready = ([connection], [], []) if state == psycopg2.extensions.POLL_READ else ([], [connection], [])
-            if left <= 0 or not any(select.select(*ready, left)):
+            reading, writing = ([connection], []) if state == psycopg2.extensions.POLL_READ else ([], [connection])
+            if left <= 0 or not any(select.select(reading, writing, [], left)):
                 raise Silence(f"PostgreSQL did not answer within {timeout:g} s")
 
     psycopg2.extensions.set_wait_callback(wait)
     try:
         with _as_user(settings.pgdba):
-            connection = psycopg2.connect(**_address(settings, server), user=user or settings.monitor_user, password=settings.monitor_password or None,
-                                          dbname=settings.pgdb, application_name="pha4pgsql", client_encoding="UTF8")
+            connection = psycopg2.connect(
+                **_address(settings, server), user=user or settings.monitor_user, password=settings.monitor_password or None,
+                dbname=settings.pgdb, application_name="pha4pgsql", client_encoding="UTF8",
+            )  # fmt: skip
     except psycopg2.Error as refused:
         raise Silence(f"PostgreSQL refused the session: {str(refused).strip()}") from refused
     try:
@@ -174,8 +177,8 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
         connection.close()
 
 
-def _address(settings: Settings, server: Postmaster) -> dict[str, object]:
-    host = settings.pghost or settings.socketdir or server.socket or ("127.0.0.1" if server.listen in ("*", "0.0.0.0") else server.listen)
+def _address(settings: Settings, server: Postmaster) -> dict[str, Any]:
+    host = settings.pghost or settings.socketdir or server.socket or ("127.0.0.1" if server.listen in ("*", "0.0.0.0") else server.listen)  # noqa: S104  read, not bound
     return {"host": host, "port": server.port}
 
 
@@ -331,6 +334,15 @@ def names(settings: Settings) -> str:
     return found.group(1) if found else ""
 
 
+def names_mark(settings: Settings) -> tuple[int, int] | None:
+    """What tells one writing of synchronous_standby_names from another: the file is always replaced."""
+    try:
+        seen = os.stat(f"{settings.tmpdir}/rep_mode.conf")
+    except FileNotFoundError:
+        return None
+    return (seen.st_ino, seen.st_mtime_ns)
+
+
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
@@ -350,8 +362,10 @@ def recovery_conf(settings: Settings, node: str, source: Upstream | None) -> str
     lines = [f"# upstream {source.node} {source.slot}"] if source else ["# no upstream"]
     if source is not None:
         conninfo = (
-            f"host={','.join(dict.fromkeys((source.node, settings.master_ip)))} port={settings.pgport} user={settings.repuser} application_name={node} "
-            f"passfile={settings.passfile} connect_timeout=3 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 {settings.primary_conninfo_opt}"
+            f"host={','.join(dict.fromkeys((source.node, settings.master_ip)))} port={settings.pgport} "
+            f"user={settings.repuser} application_name={node} "
+            f"passfile={settings.passfile} connect_timeout=3 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 "
+            f"{settings.primary_conninfo_opt}"
         )
         lines += [f"primary_conninfo = {quoted(conninfo.strip())}", f"primary_slot_name = {quoted(source.slot)}"]
     else:
@@ -505,7 +519,10 @@ def cut_off(settings: Settings, *, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with session(settings, timeout=max(0.1, deadline - time.monotonic()), user=settings.pgdba) as query:
-            row = query("select pg_is_in_recovery() as standby, current_setting('primary_conninfo') as conninfo, current_setting('server_version_num')::int as version")[0]
+            row = query(
+                "select pg_is_in_recovery() as standby, current_setting('primary_conninfo') as conninfo, "
+                "current_setting('server_version_num')::int as version"
+            )[0]
             if not row["standby"]:
                 return
             if not row["conninfo"]:
@@ -636,12 +653,12 @@ class Proof:
             return True
 
 
-def _finish(connection: Any, timeout: float) -> None:
+def _finish(connection: Connection, timeout: float) -> None:
     """Wait until an asynchronous connection is ready."""
     import psycopg2.extensions
 
     deadline = time.monotonic() + timeout
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-        ready = ([connection], [], []) if state == psycopg2.extensions.POLL_READ else ([], [connection], [])
-        if time.monotonic() > deadline or not any(select.select(*ready, timeout)):
+        reading, writing = ([connection], []) if state == psycopg2.extensions.POLL_READ else ([], [connection])
+        if time.monotonic() > deadline or not any(select.select(reading, writing, [], timeout)):
             raise Silence(f"PostgreSQL did not answer within {timeout:g} s")

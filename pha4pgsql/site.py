@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Callable
@@ -42,7 +41,7 @@ from pha4pgsql.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pha4pgsql.settings import Context, Settings
     from pha4pgsql.text import Cluster
@@ -84,7 +83,7 @@ class Site:
         self._votes: tuple[tuple[str, Vote], ...] | None = None
         self._round = 0
         self._proof: postgres.Proof | None = None
-        self._proven = False
+        self._proven_set: tuple[int, int] | None = None
 
     # -- looking --
 
@@ -113,7 +112,9 @@ class Site:
 
     def instance(self, *, disk: bool = True) -> Instance:
         """The local PostgreSQL now."""
-        return postgres.observe(self.settings, timeout=max(0.5, min(3.0, self.left)), disk=disk)._replace(proven=self._proven)
+        return postgres.observe(self.settings, timeout=max(0.5, min(3.0, self.left)), disk=disk)._replace(
+            proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings),
+        )
 
     def state(self) -> State:
         """The state file; a missing one is a node that has promised nothing, a damaged one is an error."""
@@ -192,7 +193,7 @@ class Site:
             if action.upstream is None and self.instance(disk=False).run is Run.STANDBY:
                 postgres.cut_off(settings, timeout=max(0.5, min(3.0, self.left)))
         elif isinstance(action, Name):
-            self._proof, self._proven = None, False
+            self._proof = None
             postgres.write_names(settings, action.names)
             postgres.reload(settings)
         elif isinstance(action, MakeSlots):
@@ -207,7 +208,8 @@ class Site:
             postgres.nudge(settings, timeout=max(0.5, min(2.0, self.left)))
         elif isinstance(action, Prove):
             self._proof = self._proof or postgres.Proof(settings)
-            self._proven = self._proof.waiting(timeout=1.0)
+            mark = postgres.names_mark(settings)  # another process of ours may replace the set at any time: the proof is of this one
+            self._proven_set = mark if self._proof.waiting(timeout=1.0) else None
         elif isinstance(action, Attributes):
             if action.transient:
                 pacemaker.set_transient(dict(action.transient))

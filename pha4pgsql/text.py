@@ -113,10 +113,10 @@ def score(text: str) -> int:
 
 
 def unescape(text: str) -> str:
-    """Undo the escaping of an XML attribute value.
+    r"""Undo the escaping of an XML attribute value.
 
     >>> unescape("a&lt;b &amp;amp; &#10;&quot;")
-    'a<b &amp; \\n"'
+    'a<b &amp; \n"'
     """
     if "&" not in text:
         return text

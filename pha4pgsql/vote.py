@@ -108,7 +108,7 @@ class Waiting(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """This attempt cannot be won. `to` is the node that is further, or empty."""
+    """The attempt cannot be won. `to` is the node that is further, or empty."""
 
     reason: str
     to: str = ""
@@ -143,11 +143,13 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
         leader = newest.owner
     silent = [node for node in rules.members if node not in answers]
     if len(backing) + len(silent) < rules.answers_needed or (leader not in backing and not silent) or newest.owner == leader != me:
-        return Lost(f"{leader} is further: {answers[leader].lsn} of term {answers[leader].term}, {me} has {answers[me].lsn} of term {answers[me].term}", leader)
+        there, here = answers[leader], answers[me]
+        return Lost(f"{leader} is further: {there.lsn} of term {there.term}, {me} has {here.lsn} of term {here.term}", leader)
     if newest.owner and newest.owner not in answers:
         return Waiting(1, f"{newest.owner} may have gone on alone (term {newest.term}); its own answer is needed")
     need = rules.answers_needed
-    return Waiting(need - len(backing), f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer")
+    reason = f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer"
+    return Waiting(need - len(backing), reason)
 
 
 def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: Answer, rules: Rules) -> str:

@@ -47,8 +47,8 @@ def last_record_end(dump: str, segment_size: int) -> Lsn | None:
     A switch record fills its segment: the next one begins with the next segment.
     """
     last = None
-    for last in _RECORD.finditer(dump):
-        pass
+    for found in _RECORD.finditer(dump):
+        last = found
     if last is None:
         return None
     manager, length, start, what = last.groups()

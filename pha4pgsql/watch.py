@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
@@ -21,6 +20,8 @@ from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pha4pgsql.settings import Context, Settings
 
 DOWN_PAUSE = 0.2
@@ -131,6 +132,9 @@ def watch_once(settings: Settings, context: Context) -> float:
     shown = mine is not None and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER) and mine.lsn
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
+    if state.reign != NEVER and not down and pgsql.lacking(site.look(site.instance(disk=False), scope=Scope.VOTES)):
+        log("INFO", "commits wait for a standby that does not stream: looking after the set")
+        site.drive(pgsql.reign)
     return DOWN_PAUSE if down else UP_PAUSE
 
 

@@ -70,7 +70,7 @@ class Statement(NamedTuple):
     """What a primary said about going alone; newest by (term, count). An empty owner means: not alone."""
 
     term: Ballot
-    count: int
+    count: int  # type: ignore[assignment]  # hides a method of tuple
     owner: str
 
     @property

@@ -6,11 +6,13 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 from pha4pgsql import lab_health
+from pha4pgsql.lab_postgres import LOG
 from pha4pgsql.lab_words import PGDATA
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure, Failure
 
@@ -160,15 +162,22 @@ class Drill:
     def names(self, node: str) -> str:
         return self.sql(node, "show synchronous_standby_names")
 
+    def names_given(self, node: str) -> list[str]:
+        """Every value that synchronous_standby_names got while the server ran, from its log, oldest first."""
+        text = _text(Path(self.lab.disk(node) + LOG))
+        return re.findall(r'parameter "synchronous_standby_names" changed to "(.*)"$', text, re.MULTILINE)
+
+    def voices(self, owner: str) -> list[str]:
+        """The nodes whose state file says that this node is alone."""
+        return [name for name in self.lab.members if re.search(rf"^said=.*:{owner}$", self.state(name), re.MULTILINE)]
+
     def state(self, node: str) -> str:
         """The state file of a node, also when it is off."""
-        path = Path(self.lab.disk(node) + STATE)
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return _text(Path(self.lab.disk(node) + STATE))
 
     def agent_lines(self, node: str, *, count: int = 60) -> list[str]:
         """The last lines that the agents wrote into Pacemaker's log of a node."""
-        path = Path(self.lab.disk(node) + "/var/log/pacemaker/pacemaker.log")
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        text = _text(Path(self.lab.disk(node) + "/var/log/pacemaker/pacemaker.log"))
         return [line for line in text.splitlines() if "error output" in line and ("pgsql_" in line or "pgwatch_" in line)][-count:]
 
     def scene(self) -> str:
@@ -239,6 +248,21 @@ class Drill:
             with contextlib.suppress(ProcessLookupError):
                 writing.end()
 
+    def ban(self, *nodes: str) -> None:
+        """Keep PostgreSQL of these nodes down, whatever happens."""
+        for node in nodes:
+            self.must(self.up[0], "crm_resource", "--ban", "--resource", "msPostgresql", "--node", node)
+
+    def admit(self, *nodes: str) -> None:
+        """End of the ban."""
+        for node in nodes:
+            self.must(self.up[0], "crm_resource", "--clear", "--resource", "msPostgresql", "--node", node)
+        self.must(self.up[0], "crm_resource", "--cleanup", "--resource", "msPostgresql")
+
+    def runs(self, node: str) -> bool:
+        """Whether a postmaster lives there."""
+        return self.lab.run(node, ["pgrep", "-x", "postgres"]).ok
+
     def signal(self, node: str, process: str, name: str) -> None:
         """Send a signal to a kind of PostgreSQL process of one node, such as "checkpointer"."""
         done = self.lab.run(node, ["pkill", f"-{name}", "-f", f"^postgres: .*{process}"])
@@ -286,6 +310,10 @@ class Drill:
         self.lab.boot(*members)
         for name in members:
             self.lab.run(name, ["pkill", "-CONT", "-x", "postgres"])
+        with contextlib.suppress(AssertionError, IndexError):
+            banned = re.findall(r'id="cli-ban-msPostgresql-on-(\w+)"', self.lab.run(self.up[0], ["cibadmin", "--query", "--scope", "constraints"]).out)
+            if banned:
+                self.admit(*banned)
 
     def diverged(self) -> list[str]:
         """The nodes whose start was refused because they left the primary's history."""
@@ -302,7 +330,7 @@ class Drill:
 
     def rebuild(self, node: str, primary: str) -> None:
         """Clone a node whose PostgreSQL is down from the primary: what an operator does by hand."""
-        if self.lab.run(node, ["pgrep", "-x", "postgres"]).ok:
+        if self.runs(node):
             return
         state = self.must(primary, "cat", STATE).out
         self.must(node, "/usr/bin/python3", "-c", REBUILD, "clone unfinished", text=state)
@@ -311,6 +339,11 @@ class Drill:
         self.must(node, "env", "PGPASSWORD=replication", *clone, user="postgres")
         self.must(node, "/usr/bin/python3", "-c", REBUILD, "", text=state)
         self.must(node, "crm_resource", "--cleanup", "--resource", "msPostgresql", "--node", node)
+
+
+def _text(path: Path) -> str:
+    """A file that may not be there."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _short(line: str) -> str:

@@ -62,9 +62,15 @@ def lab() -> Iterator[Lab]:
 def _whole(lab: Lab) -> None:
     """Every test begins with all nodes on, connected and online, and the address somewhere."""
     lab.heal(*lab.members)
+    until(lambda: _complete(lab), "all nodes are on and online", 60)
+    until(lambda: holder(lab, "node1") != "", "the address runs")
+
+
+def _complete(lab: Lab) -> bool:
+    """Boot what is off: a node that was back before its loss was noticed is fenced when it is."""
     lab.boot(*lab.members)
     lab_health.wait_for_members(lab, timeout=20)
-    until(lambda: holder(lab, "node1") != "", "the address runs")
+    return all(states(lab)[name] == ("running", "up") for name in lab.members)
 
 
 def shown(lab: Lab, witness: str) -> View:
@@ -204,7 +210,7 @@ def _postgres_is(lab: Lab, state: str) -> bool:
 
 
 def test_reboot_by_fencing(lab: Lab) -> None:
-    """Off at once, and on again by itself, not before others would have settled. (A member would be fenced, and stay off.)"""
+    """Off at once, and on again by itself, not before others would have settled. (A member would be fenced, and stay off)."""
     assert lab.run("node1", ["fence_lab", "-o", "reboot", "-n", "client"]).ok
     assert lab.run("node1", ["fence_lab", "-o", "status", "-n", "client"]).code == 2
     assert until(lambda: states(lab)["client"][0] == "running", "it is on again") > 8

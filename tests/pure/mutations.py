@@ -131,7 +131,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pgsql", "vote.reign), eras=vote.eras, pending=NEVER", "vote.reign), pending=NEVER"),
     )),
     Mutation("demote leaves the reign", (("pgsql", "        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)\n        scene = yield [Store(state), Publish",
-                                        "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish"),)),
+                                        "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish"),), live=True),
     Mutation("demote without a restart of PostgreSQL", (
         ("pgsql", "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more\n        scene = yield [Shutdown()]\n        return (yield from demote(scene))\n",
          "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:\n        scene = yield [Store(scene.state._replace(reign=NEVER))]\n"),
@@ -189,5 +189,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     )),
     Mutation("an outvoted primary stays", (
         ("pgsql", "    higher = outvoted(term, dict(scene.votes), scene.rules.members)\n    if higher:\n        yield [_next_round(scene)]", "    higher = None\n    if higher:\n        yield [_next_round(scene)]"),
-    )),
+    ), live=True),
 )

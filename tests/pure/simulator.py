@@ -1258,6 +1258,7 @@ def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = Fal
             if node.end > 1:
                 node.wal.pop()
                 node.flushed = node.end
+    world.acknowledged = list(max((node.wal for node in world.nodes.values()), key=len))  # by whatever it was before
     for name in world.nodes:
         player.complete(name, "start")
     return player

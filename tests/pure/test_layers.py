@@ -68,7 +68,7 @@ def imports(source: str) -> list[Import]:
     tree = ast.parse(source)
     late = {id(inner) for outer in ast.walk(tree) if _is_late(outer) for inner in ast.walk(outer)}
     found = []
-    for node in ast.walk(tree):
+    for node in (node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))):
         for name in _names(node):
             package, _, rest = name.partition(".")
             found.append(Import(package, rest.partition(".")[0] if package == "pha4pgsql" else name, node.lineno, id(node) not in late))
@@ -82,11 +82,9 @@ def _is_late(node: ast.AST) -> bool:
     return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
 
 
-def _names(node: ast.AST) -> list[str]:
+def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
     assert node.level == 0, f"line {node.lineno}: imports are absolute"
     module = node.module or ""
     return [f"{module}.{alias.name}" for alias in node.names] if module == "pha4pgsql" else [module]

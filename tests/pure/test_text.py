@@ -91,7 +91,7 @@ def test_fail_counts_are_summed_per_resource() -> None:
         ("", False),
     ],
 )
-def test_online(state: str, online: bool) -> None:
+def test_online(state: str, *, online: bool) -> None:
     """Words until feature set 3.17, times since: a node is online when it is a member whose controller has joined."""
     xml = f'<cib><configuration><nodes><node id="1" uname="a"/></nodes></configuration><status><node_state id="1" uname="a" {state}/></status></cib>'
     assert text.cluster(tree(xml)).members["a"].online is online
