@@ -83,7 +83,6 @@ def _failover(lab: str, source: str) -> Measured:
     with writer:
         if writer.stdout is None or writer.stdout.readline().strip() != "writing":
             raise ClusterRefusal("the client could not write through the writer address", f"{lab} run client -- psql -h {WRITER_VIP} -U postgres")
-        time.sleep(1)  # some rows before the fault
         _show([lab, "kill-postgres", primary])
         result = writer.stdout.read()
     if writer.returncode:

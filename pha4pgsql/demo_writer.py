@@ -1,9 +1,8 @@
 """Run on the practice cluster's client: write a row every 10 ms through the writer address, reconnect at once, and measure the outage.
 
-    python3 demo_writer.py ADDRESS SECONDS
-
-It ends three seconds after writes have come back from an outage, or after SECONDS, and prints one JSON object: `acknowledged` rows,
-`missing` (acknowledged but not in the table), `outage` (longest time between two acknowledgements, seconds). "writing" is printed at the first one.
+Called as `python3 demo_writer.py ADDRESS SECONDS`. It ends three seconds after writes have come back from an outage, or after SECONDS, and prints one JSON object: `acknowledged` rows,
+`missing` (acknowledged but not in the table), `outage` (longest time between two acknowledgements, seconds). "writing" is printed when the first hundred
+rows are there.
 """
 
 from __future__ import annotations
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PAUSE = 0.01
+STEADY = 100
+"""Rows after which "writing" is printed: the fault comes into a steady flow."""
+
 ATTEMPT = 0.5
 """Seconds for one connection attempt or statement; libpq's own connect_timeout cannot be shorter than two seconds."""
 
@@ -78,9 +80,9 @@ def measure(address: str, seconds: float) -> dict[str, object]:
             continue
         now = time.monotonic()
         acknowledged.append(number)
-        if len(acknowledged) == 1:
+        if len(acknowledged) == STEADY:
             print("writing", flush=True)
-        elif now - last > max(outage, OUTAGE):
+        elif len(acknowledged) > STEADY and now - last > max(outage, OUTAGE):
             outage, back = now - last, now
         last = now
         time.sleep(PAUSE)

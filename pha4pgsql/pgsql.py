@@ -458,9 +458,11 @@ def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
 
 def _confirm(scene: Scene, *, expected: int) -> Procedure:
     """Show the new term, let the others in, and wait until its first record is safe."""
-    while scene.state.pending != NEVER and resolve(scene.state, scene.instance.histories).pending != NEVER and scene.left > MARGIN:
+    while scene.instance.lsn is None or resolve(scene.state, scene.instance.histories).pending != NEVER:
+        if scene.left < MARGIN or scene.instance.run is not Run.PRIMARY:
+            return Outcome(False, "the new timeline and the position of its first record could not be found out")
         scene = yield []
-    term, first = scene.state.reign, scene.instance.lsn or Lsn(0)
+    term, first = scene.state.reign, scene.instance.lsn
     state = resolve(scene.state, scene.instance.histories)
     steps: list[Action] = [Store(state)] if state != scene.state else []
     scene = yield [*steps, *show(scene._replace(state=state)), MakeSlots(_missing_slots(scene))]
@@ -605,7 +607,9 @@ def _statement(scene: Scene, owner: str) -> Statement:
 
 def _rejoin(scene: Scene, *, until: float) -> Look:
     """The full set is in force: say 'not alone' when k members have all that was written until now."""
-    position = scene.instance.lsn or Lsn(0)
+    if scene.instance.lsn is None:
+        return scene
+    position = scene.instance.lsn
     while _confirmed(scene, position) < scene.rules.sync_count:
         if scene.elapsed > until or scene.instance.run is not Run.PRIMARY:
             return scene

@@ -30,6 +30,11 @@ UP_PAUSE = 1.0
 """Seconds between two looks while PostgreSQL runs: only a statement about going alone can concern us."""
 
 
+def record(level: str, text: str) -> None:
+    """A line in the watcher's own log, with the time: nobody else adds it here."""
+    log(level, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+
 def _path(settings: Settings, name: str) -> str:
     return f"{settings.tmpdir}/{settings.resource}.watch.{name}"
 
@@ -107,22 +112,22 @@ def _become_watcher(settings: Settings, context: Context) -> None:
         try:
             pause = watch_once(settings, context)
         except Failure as failure:
-            log("WARNING", failure.message)
+            record("WARNING", failure.message)
             pause = UP_PAUSE
         except Exception as bug:  # noqa: BLE001 - the voice of a node must not end because of one bad look
-            log("ERROR", f"internal error: {bug!r}")
+            record("ERROR", f"internal error: {bug!r}")
             pause = UP_PAUSE
         sys.stderr.flush()
         if _await_death(settings, pause):
             try:
                 resign(settings, context)
             except Failure as failure:
-                log("WARNING", failure.message)
+                record("WARNING", failure.message)
 
 
 def watch_once(settings: Settings, context: Context) -> float:
     """One look, and what follows from it; returns the pause until the next."""
-    site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), log)
+    site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), record)
     down = postgres.postmaster(settings) is None
     votes = dict(site.votes())
     state = site.state()
@@ -133,7 +138,7 @@ def watch_once(settings: Settings, context: Context) -> float:
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
     if state.reign != NEVER and not down and pgsql.lacking(site.look(site.instance(disk=False), scope=Scope.VOTES)):
-        log("INFO", "commits wait for a standby that does not stream: looking after the set")
+        record("INFO", "commits wait for a standby that does not stream: looking after the set")
         site.drive(pgsql.reign)
     return DOWN_PAUSE if down else UP_PAUSE
 
@@ -159,11 +164,11 @@ def resign(settings: Settings, context: Context) -> None:
 
     Not when the agent ended it: then the agent holds the node's lock, or has already put away the reign.
     """
-    site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), log)
+    site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), record)
     with site.lock():
         gone = postgres.postmaster(settings) is None and site.state().reign != NEVER
     if gone:
-        log("WARNING", "the primary's postmaster ended by itself: resigning")
+        record("WARNING", "the primary's postmaster ended by itself: resigning")
         pacemaker.set_transient({(context.node, f"master-{settings.resource}"): "-INFINITY"})
 
 
