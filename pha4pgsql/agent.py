@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Mapping
+from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.settings import Settings
 from pha4pgsql.site import Scope, Site
-from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Scene, Upstream
+from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pha4pgsql.settings import Context
-    from pha4pgsql.words import Procedure
 
 SILENCE_LIMIT = 10.0
 """Seconds for which a live postmaster may stay silent before a monitor calls it failed: slow is not dead."""
@@ -56,7 +57,7 @@ def stop(settings: Settings, context: Context) -> int:
         except EnvironmentFailure as failure:
             log("WARNING", f"stop goes on without telling the cluster: {failure.message}")
     if postgres.postmaster(settings) is not None:
-        site._shutdown()  # noqa: SLF001
+        site.shutdown()
     return Code.SUCCESS if postgres.postmaster(settings) is None else _code(Outcome(False, "PostgreSQL did not end"))
 
 
@@ -107,7 +108,7 @@ def _plain(site: Site) -> int:
 
 def _silent(site: Site) -> int:
     """A postmaster that lives and does not answer: its role is what it was, until it has been silent for too long."""
-    path = f"{site.settings.tmpdir}/{site.settings.resource}.silent"
+    path = postgres.silence_file(site.settings)
     now = time.time()
     try:
         with open(path, encoding="utf-8") as stream:
@@ -123,7 +124,7 @@ def _silent(site: Site) -> int:
 
 
 def _forget_silence(settings: Settings) -> None:
-    path = f"{settings.tmpdir}/{settings.resource}.silent"
+    path = postgres.silence_file(settings)
     if os.path.exists(path):
         os.unlink(path)
 

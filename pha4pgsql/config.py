@@ -683,10 +683,20 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
         problems.append(
             Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes")
         )
-    problems += _slot_names(fields, nodes)
+    problems += _slot_names(fields, nodes) + _inside(fields)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))
     return problems
+
+
+def _inside(fields: Mapping[str, Any]) -> list[Problem]:
+    """The state file must outlive every clone and rewind of the data directory."""
+    tmpdir = fields.get("pgsql_tmpdir", "/")
+    return [
+        Problem("pgsql_tmpdir", f"{tmpdir!r} is inside of {key}, expected a directory outside: a copy of the data must never carry it")
+        for key in ("pgsql_pgdata", "pgsql_datadir")
+        if fields.get(key) and os.path.commonpath([tmpdir, fields[key]]) == fields[key]
+    ]
 
 
 def _slot_names(fields: Mapping[str, Any], nodes: tuple[str, ...]) -> list[Problem]:

@@ -1,8 +1,8 @@
 """Run on the practice cluster's client: write a row every 10 ms through the writer address, reconnect at once, and measure the outage.
 
-Called as `python3 demo_writer.py ADDRESS SECONDS`. It ends three seconds after writes have come back from an outage, or after SECONDS, and prints one JSON object: `acknowledged` rows,
-`missing` (acknowledged but not in the table), `outage` (longest time between two acknowledgements, seconds). "writing" is printed when the first hundred
-rows are there.
+Called as `python3 demo_writer.py ADDRESS SECONDS`. It ends three seconds after writes have come back from an outage, or after SECONDS,
+and prints one JSON object: `acknowledged` rows, `missing` (acknowledged but not in the table), `outage` (longest time between two
+acknowledgements, seconds). "writing" is printed when the first hundred rows are there.
 """
 
 from __future__ import annotations

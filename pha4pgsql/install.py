@@ -399,6 +399,8 @@ def _rendered(settings: Config, source: str) -> Iterator[Change]:
         edited = False
     for change in _file(f"{place}.new" if edited else place, text, "root"):
         yield change._replace(what=f"{change.what} ({place} was edited by hand and is kept)") if edited else change
+    if not edited and os.path.exists(f"{place}.new"):
+        yield Change(f"remove {place}.new", lambda: os.unlink(f"{place}.new"))
 
 
 # ---------------------------------------------------------------- removal

@@ -87,25 +87,19 @@ def sanitised(name: str) -> str:
     return "".join(character if character.isalnum() and character.isascii() else "_" for character in name.lower())
 
 
-def slot_name(prefix: str, term: Ballot, node: str, *, early: bool = False) -> str:
-    """The slot which the primary of `term` keeps for `node`: no receiver can use it under another term.
+def slot_name(prefix: str, term: Ballot, node: str) -> str:
+    """The slot which the primary of `term` keeps for `node`: no receiver can use it under another term, and none twice.
 
-    An early one is for a node that follows the candidate before it knows its terms; the candidate makes it only for
-    those whose terms are its own. Names that would not fit into 63 bytes have the candidate's name as a checksum.
+    One slot per term and node, because a slot is active for one walsender only: with two a node could confirm a commit
+    twice (PostgreSQL counts walsenders, not names). Names that would not fit have the primary's name as a checksum.
 
     >>> slot_name("pgsql", Ballot(7, "node1"), "db-2.example")
     'pgsql_7_node1_db_2_example'
-    >>> slot_name("pgsql", Ballot(7, "n" * 40), "db-2.example", early=True)
-    'pgsql_7_f78b6365_db_2_example_early'
+    >>> slot_name("pgsql", Ballot(7, "n" * 50), "db-2.example")
+    'pgsql_7_877da756_db_2_example'
     """
-    tail = f"{sanitised(node)}_early" if early else sanitised(node)
-    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{tail}"
-    return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{tail}"
-
-
-def slot_names(prefix: str, term: Ballot, node: str) -> tuple[str, str]:
-    """Both slots of a node: whoever uses one of them follows the primary of `term`."""
-    return slot_name(prefix, term, node), slot_name(prefix, term, node, early=True)
+    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"
+    return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{sanitised(node)}"
 
 
 def quorum_names(rules: Rules, me: str) -> str:
@@ -205,7 +199,7 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     said = Answer(ballot, term_at(scene.state.eras, scene.instance.lsn), scene.instance.lsn, scene.instance.timeline, scene.instance.system_identifier)
     steps: list[Action] = [Publish(my_vote(scene, answer=said))]
     if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):
-        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me, early=True))
+        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))
         steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]
     yield steps
     return Outcome(True, f"answered {ballot}: {said.lsn} of term {said.term}")
@@ -255,8 +249,8 @@ def follow(scene: Scene) -> Procedure:
     if not primary:
         return (yield from stand(scene))
     term = scene.vote(primary).reign
-    theirs = [Upstream(primary, slot) for slot in slot_names(scene.rules.slot_prefix, term, scene.me)]
-    stale = scene.instance.upstream is not None and scene.instance.upstream not in theirs and term >= scene.state.promised
+    wanted = Upstream(primary, slot_name(scene.rules.slot_prefix, term, scene.me))
+    stale = scene.instance.upstream not in (None, wanted) and term >= scene.state.promised
     if stale or (scene.instance.upstream is None and scene.instance.receiving):
         scene = yield [Follow(None)]  # else WAL of the old term could arrive after the check
         while scene.instance.receiving and scene.left > MARGIN:
@@ -270,8 +264,7 @@ def follow(scene: Scene) -> Procedure:
         return adopted
     state, upstream = adopted
     steps: list[Action] = [Store(state)] if state != scene.state else []
-    if scene.instance.upstream != upstream and (scene.instance.upstream not in theirs or not scene.instance.streaming):
-        steps.append(Follow(upstream))  # who streams through the early slot stays there
+    steps += [Follow(upstream)] if scene.instance.upstream != upstream else []
     if steps:
         scene = yield steps
     yield from _tell(scene)
@@ -294,7 +287,8 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
     if vote.reign < state.promised:
         return Outcome(True, f"{primary} reigns by term {vote.reign}, {state.promised} is promised: not followed")
     if vote.system_identifier != instance.system_identifier:
-        return Outcome(False, f"the database here (system identifier {instance.system_identifier}) is no copy of the one on {primary} ({vote.system_identifier})")
+        here, there = instance.system_identifier, vote.system_identifier
+        return Outcome(False, f"the database here (system identifier {here}) is no copy of the one on {primary} ({there})")
     if instance.lsn is None:
         return Outcome(True, "the end of the local WAL could not be found out yet")
     fork = divergence(state.eras, instance.lsn, vote.eras)
@@ -305,12 +299,12 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
 
 
 def forked(scene: Scene, fork: Diverged) -> str:
-    """The seed's words for a database that left the primary's history."""
+    """The seed's words for a database that left the primary's history. Pacemaker keeps 128 characters of them."""
     instance = scene.instance
     where = ("latest checkpoint location", instance.checkpoint) if instance.checkpoint > fork.at else ("end of WAL location", instance.lsn or Lsn(0))
     return (
-        f"The master's timeline forked off current database system timeline {instance.timeline} before {where[0]} {where[1].hex16} "
-        f"(at {fork.at.hex16}), REPL_INFO:{scene.repl_info}"
+        f"The master's timeline forked off current database system timeline {instance.timeline} before {where[0]} {where[1].hex16}, "
+        f"REPL_INFO:{scene.repl_info} (forked at {fork.at.hex16})"
     )
 
 
@@ -323,7 +317,19 @@ def stand(scene: Scene) -> Procedure:
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
-    return Outcome(True)
+    return Outcome(True, obstacle(scene))
+
+
+def obstacle(scene: Scene) -> str:
+    """Why nobody can be elected by what is visible, or empty."""
+    visible = {node: vote for node, vote in scene.votes if node in scene.rules.members and vote.lsn}
+    if winners(scene):
+        return ""
+    owner = newest_statement(visible.values()).owner
+    silent = " ".join(node for node in scene.rules.members if node not in visible)
+    if owner and owner not in visible:
+        return f"no primary: {owner} may have gone on alone, so nobody is promoted without its answer"
+    return f"no primary: the positions of {len(visible)} of {len(scene.rules.members)} members are known, missing: {silent or 'none'}"
 
 
 def standing(scene: Scene) -> str | None:
@@ -427,7 +433,7 @@ def promote(scene: Scene) -> Procedure:
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
     state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
     scene = yield [
-        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(),
+        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),
     ]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
@@ -465,7 +471,7 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
     term, first = scene.state.reign, scene.instance.lsn
     state = resolve(scene.state, scene.instance.histories)
     steps: list[Action] = [Store(state)] if state != scene.state else []
-    scene = yield [*steps, *show(scene._replace(state=state)), MakeSlots(_missing_slots(scene))]
+    scene = yield [*steps, *show(scene._replace(state=state))]
     grace = FOLLOWERS_GRACE if expected >= scene.rules.sync_count else 0.0
     began = scene.elapsed
     note = ""
@@ -479,7 +485,9 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
         if scene.left < MARGIN:
             note = f"promoted, but commits wait: {scene.rules.sync_count} other members have to confirm them and do not"
             break
-        if scene.elapsed - began < grace:
+        if missing_slots(scene):
+            scene = yield [MakeSlots(missing_slots(scene))]
+        elif scene.elapsed - began < grace:
             scene = yield []
         else:
             scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
@@ -497,7 +505,7 @@ def followers_of(scene: Scene) -> list[Follower]:
     term, prefix = scene.state.reign, scene.rules.slot_prefix
     return [
         follower for follower in scene.instance.followers
-        if follower.name in scene.others and follower.state == "streaming" and follower.slot in slot_names(prefix, term, follower.name)
+        if follower.name in scene.others and follower.state == "streaming" and follower.slot == slot_name(prefix, term, follower.name)
     ]
 
 
@@ -506,12 +514,18 @@ def reachable(scene: Scene) -> list[Follower]:
     return [follower for follower in followers_of(scene) if follower.name in scene.online]
 
 
-def _slots(scene: Scene, term: Ballot, nodes: Sequence[str], *, early: bool = False) -> tuple[str, ...]:
-    return tuple(slot_name(scene.rules.slot_prefix, term, node, early=early) for node in nodes)
+def _slots(scene: Scene, term: Ballot, nodes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(slot_name(scene.rules.slot_prefix, term, node) for node in nodes)
 
 
-def _missing_slots(scene: Scene) -> tuple[str, ...]:
-    return tuple(slot for slot in _slots(scene, scene.state.reign, scene.others) if slot not in scene.instance.slots)
+def missing_slots(scene: Scene) -> tuple[str, ...]:
+    """The slots of members that show to have adopted this term, and so have found their WAL to be a beginning of ours.
+
+    Others get none: a node that only answered may still point here, and PostgreSQL itself compares numbers only.
+    """
+    term = scene.state.reign
+    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]
+    return tuple(slot for slot in _slots(scene, term, adopted) if slot not in scene.instance.slots)
 
 
 def _next_round(scene: Scene) -> Properties:
@@ -534,7 +548,7 @@ def reign(scene: Scene) -> Procedure:
         return Outcome(False, f"term {term} is outvoted: {higher} is promised")
     scene = yield from _settle(scene)
     steps = show(scene)
-    missing = _missing_slots(scene)
+    missing = missing_slots(scene)
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)

@@ -334,6 +334,11 @@ def names(settings: Settings) -> str:
     return found.group(1) if found else ""
 
 
+def silence_file(settings: Settings) -> str:
+    """Where the monitor notes since when a live postmaster has been silent."""
+    return f"{settings.tmpdir}/{settings.resource}.silent"
+
+
 def names_mark(settings: Settings) -> tuple[int, int] | None:
     """What tells one writing of synchronous_standby_names from another: the file is always replaced."""
     try:
@@ -576,8 +581,8 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
         kill(remains(settings))
         return
     now = time.monotonic()
-    fast = min(now + (1.0 if silent else escalate), deadline - 3.0)
-    for number, until in ((signal.SIGINT, fast), (signal.SIGQUIT, min(fast + 2.0, deadline - 1.0))):
+    fast = min(now + (0.5 if silent else escalate), deadline - 3.0)
+    for number, until in ((signal.SIGINT, fast), (signal.SIGQUIT, min(fast + (0.5 if silent else 2.0), deadline - 1.0))):
         if (number is signal.SIGINT and escalate <= 0) or not alive(server.pid):
             continue
         os.kill(server.pid, number)

@@ -70,7 +70,9 @@ def _current(settings: Config, source: str) -> str:
             content = stream.read()
     except OSError as wrong:
         raise ConfigurationError(f"{source}: {wrong.strerror}, expected the file that install.sh makes of config.ini", "run install.sh") from None
-    if pcs.is_untouched(content) and content != pcs.render(settings, pcs.TEMPLATES, pcs.pcs_version()):
+    if not pcs.is_untouched(content):
+        print(f"applying {source} as it was edited by hand; {source}.new is what config.ini makes of it", file=sys.stderr)
+    elif content != pcs.render(settings, pcs.TEMPLATES, pcs.pcs_version()):
         raise ConfigurationError(f"{source} was made of another config.ini than the present one", "run install.sh again")
     return content
 

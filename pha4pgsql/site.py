@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
     Log = Callable[[str, str], None]
 
+SILENT = 2.0
+"""Seconds a server has to answer one look before it is called silent."""
+KNOWN_SILENT = 0.5
+"""The same for one that was silent at the look before."""
 PAUSE = 0.03
 """Seconds between two looks at something that is awaited."""
 
@@ -81,6 +85,7 @@ class Site:
         self._cluster: Cluster | None = None
         self._told: dict[tuple[str, str], str | None] = {}
         self._votes: tuple[tuple[str, Vote], ...] | None = None
+        self._run: Run | None = None
         self._round = 0
         self._proof: postgres.Proof | None = None
         self._proven_set: tuple[int, int] | None = None
@@ -112,7 +117,10 @@ class Site:
 
     def instance(self, *, disk: bool = True) -> Instance:
         """The local PostgreSQL now."""
-        return postgres.observe(self.settings, timeout=max(0.5, min(3.0, self.left)), disk=disk)._replace(
+        patience = KNOWN_SILENT if os.path.exists(postgres.silence_file(self.settings)) else SILENT
+        seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk)
+        self._run = seen.run
+        return seen._replace(
             proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings),
         )
 
@@ -201,7 +209,7 @@ class Site:
         elif isinstance(action, Launch):
             postgres.launch(settings, node, action.upstream, action.names)
         elif isinstance(action, Shutdown):
-            self._shutdown()
+            self.shutdown()
         elif isinstance(action, Promote):
             postgres.promote(settings, timeout=max(1.0, min(5.0, self.left)))
         elif isinstance(action, Nudge):
@@ -222,10 +230,11 @@ class Site:
     def _ids(self) -> dict[str, str] | None:
         return {name: member.id for name, member in self._cluster.members.items()} if self._cluster else None
 
-    def _shutdown(self) -> None:
-        instance = self.instance(disk=False)
-        escalate = self.settings.stop_escalate if instance.run is not Run.STANDBY else self.settings.stop_escalate_in_slave
-        postgres.shutdown(self.settings, escalate=escalate, deadline=self.context.deadline, silent=instance.run is Run.SILENT)
+    def shutdown(self) -> None:
+        """End PostgreSQL, in the time that the parameters give it in its present role."""
+        run = self._run or self.instance(disk=False).run
+        escalate = self.settings.stop_escalate if run is not Run.STANDBY else self.settings.stop_escalate_in_slave
+        postgres.shutdown(self.settings, escalate=escalate, deadline=self.context.deadline, silent=run is Run.SILENT)
 
     # -- driving --
 
@@ -286,7 +295,7 @@ def _said(action: Action) -> str:
     """An action in words for the log."""
     if isinstance(action, Store):
         state = action.state
-        said = f", said {state.said}" if state.said != SILENCE else ""
+        said = f", said {vote.statement_text(state.said)}" if state.said != SILENCE else ""
         return f"promised {state.promised}, reign {state.reign}, pending {state.pending}, eras {vote.eras_text(state.eras)}{said}"
     if isinstance(action, Publish):
         return vote.vote_text(action.vote)

@@ -252,7 +252,7 @@ def parse_state(text: str) -> State:
 def _state_words(state: State) -> list[tuple[str, str]]:
     return [
         ("promised", str(state.promised)), ("eras", eras_text(state.eras)), ("pending", str(state.pending)),
-        ("reign", str(state.reign)), ("said", _statement_text(state.said)), ("mark", state.mark), ("beyond", str(state.beyond)),
+        ("reign", str(state.reign)), ("said", statement_text(state.said)), ("mark", state.mark), ("beyond", str(state.beyond)),
     ]
 
 
@@ -265,7 +265,7 @@ def vote_text(vote: Vote) -> str:
     """
     answer = vote.answer
     return ";".join((
-        f"promised={vote.promised}", f"eras={eras_text(vote.eras)}", f"reign={vote.reign}", f"said={_statement_text(vote.said)}",
+        f"promised={vote.promised}", f"eras={eras_text(vote.eras)}", f"reign={vote.reign}", f"said={statement_text(vote.said)}",
         "answer=" + (f"{answer.ballot}/{answer.term}/{answer.lsn:X}/{answer.timeline}/{answer.system_identifier}" if answer else ""),
         f"lsn={vote.lsn:X}", f"sysid={vote.system_identifier}", f"members={','.join(vote.members)}",
     ))
@@ -296,7 +296,8 @@ def _parse_eras(text: str) -> tuple[Era, ...]:
     return tuple(Era(int(timeline), Lsn(int(start, 16)), Ballot.parse(term)) for timeline, start, term in parts)
 
 
-def _statement_text(statement: Statement) -> str:
+def statement_text(statement: Statement) -> str:
+    """`term:count:owner`."""
     return f"{statement.term}:{statement.count}:{statement.owner}"
 
 

@@ -97,10 +97,10 @@ def _become_watcher(settings: Settings, context: Context) -> None:
         os._exit(0)
     system.write_file(_path(settings, "pid"), f"{os.getpid()}\n")
     null = os.open(os.devnull, os.O_RDWR)
-    record = os.open(_path(settings, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    journal = os.open(_path(settings, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
-    os.dup2(record, 1)
-    os.dup2(record, 2)
+    os.dup2(journal, 1)
+    os.dup2(journal, 2)
     for number in range(3, 256):
         if number != handle:
             try:
@@ -137,9 +137,11 @@ def watch_once(settings: Settings, context: Context) -> float:
     shown = mine is not None and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER) and mine.lsn
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
-    if state.reign != NEVER and not down and pgsql.lacking(site.look(site.instance(disk=False), scope=Scope.VOTES)):
-        record("INFO", "commits wait for a standby that does not stream: looking after the set")
-        site.drive(pgsql.reign)
+    if state.reign != NEVER and not down:
+        scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
+        if pgsql.lacking(scene) or pgsql.missing_slots(scene):
+            record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
+            site.drive(pgsql.reign)
     return DOWN_PAUSE if down else UP_PAUSE
 
 

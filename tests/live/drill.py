@@ -129,7 +129,7 @@ class Drill:
 
     def standing(self, node: str) -> tuple[str | None, ...]:
         """Data status, status, score of a node."""
-        row = next((row for row in self.status()["nodes"] if row["name"] == node), {})
+        row: dict[str, str | None] = next((row for row in self.status()["nodes"] if row["name"] == node), {})
         return (row.get("data_status"), row.get("status"), row.get("score"))
 
     def primary(self) -> str:
@@ -296,7 +296,7 @@ class Drill:
             try:
                 self.healthy(timeout=4.0)
             except (ClusterRefusal, AssertionError, EnvironmentFailure) as missing:
-                assert time.monotonic() < deadline, f"the cluster does not come back within {timeout:g} s: {missing}"
+                assert time.monotonic() < deadline, f"the cluster does not come back within {timeout:g} s: {missing}"  # noqa: PT017  a wait, no test
                 self._power()
                 self._repair()
             else:
@@ -311,7 +311,8 @@ class Drill:
         for name in members:
             self.lab.run(name, ["pkill", "-CONT", "-x", "postgres"])
         with contextlib.suppress(AssertionError, IndexError):
-            banned = re.findall(r'id="cli-ban-msPostgresql-on-(\w+)"', self.lab.run(self.up[0], ["cibadmin", "--query", "--scope", "constraints"]).out)
+            constraints = self.lab.run(self.up[0], ["cibadmin", "--query", "--scope", "constraints"]).out
+            banned = re.findall(r'id="cli-ban-msPostgresql-on-(\w+)"', constraints)
             if banned:
                 self.admit(*banned)
 
@@ -339,6 +340,34 @@ class Drill:
         self.must(node, "env", "PGPASSWORD=replication", *clone, user="postgres")
         self.must(node, "/usr/bin/python3", "-c", REBUILD, "", text=state)
         self.must(node, "crm_resource", "--cleanup", "--resource", "msPostgresql", "--node", node)
+
+
+def change_of_role(drill: Drill, fault: str) -> None:
+    """One loss of the primary, and all that has to be true after it."""
+    old = drill.primary()
+    timeline = drill.timeline(old)
+    with drill.writing() as writing:
+        writing.wait(100)
+        began = time.monotonic()
+        drill.lab.act(fault, old)
+        new = drill.new_primary(old)
+        drill.until(lambda: sum(ack.timeline > timeline for ack in writing.acks) >= 100, "100 rows are acknowledged by the new primary")
+        print(f"{fault} of {old}, {new} takes over: outage {writing.outage(began):.2f} s")
+    assert drill.lost(writing) == []
+    assert drill.timeline(new) == timeline + 1
+    drill.until(lambda: (drill.status()["repl_info"] or "").startswith(f"{new}|{timeline}|"), "REPL_INFO names the new primary")
+    drill.until(lambda: drill.ask(drill.lab.reader_vip, "select pg_is_in_recovery()") == "t", "the reader address leads to a standby")
+    assert drill.status()["vips"]["vip-master"] == new
+
+
+def alone(drill: Drill) -> tuple[str, list[str]]:
+    """Kill PostgreSQL of both standbys for good and wait until the primary goes on alone; the primary and the standbys."""
+    primary = drill.primary()
+    others = [name for name in drill.lab.members if name != primary]
+    drill.lab.kill_postgres(*others)
+    drill.ban(*others)
+    drill.until(lambda: drill.names(primary) == "" and drill.sql(primary, "select 1") == "1", f"{primary} goes on alone")
+    return primary, others
 
 
 def _text(path: Path) -> str:

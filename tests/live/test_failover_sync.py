@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drill import alone, change_of_role
 from pha4pgsql.lab_words import Plan
 
 if TYPE_CHECKING:
@@ -43,30 +44,13 @@ def test_change_of_role(drill: Drill, fault: str) -> None:
     change_of_role(drill, fault)
 
 
-def change_of_role(drill: Drill, fault: str) -> None:
-    """One loss of the primary, and all that has to be true after it."""
-    old = drill.primary()
-    timeline = drill.timeline(old)
-    with drill.writing() as writing:
-        writing.wait(100)
-        began = time.monotonic()
-        drill.lab.act(fault, old)
-        new = drill.new_primary(old)
-        drill.until(lambda: sum(ack.timeline > timeline for ack in writing.acks) >= 100, "100 rows are acknowledged by the new primary")
-        print(f"{fault} of {old}, {new} takes over: outage {writing.outage(began):.2f} s")
-    assert drill.lost(writing) == []
-    assert drill.timeline(new) == timeline + 1
-    drill.until(lambda: (drill.status()["repl_info"] or "").startswith(f"{new}|{timeline}|"), "REPL_INFO names the new primary")
-    drill.until(lambda: drill.ask(drill.lab.reader_vip, "select pg_is_in_recovery()") == "t", "the reader address leads to a standby")
-    assert drill.status()["vips"]["vip-master"] == new
-
-
 def diverge(drill: Drill) -> tuple[str, str]:
     """Kill the primary while it has WAL which no standby got; returns the old and the new primary."""
     old = drill.primary()
     drill.signal(old, "walsender", "STOP")
     stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
-    drill.until(lambda: drill.sql(old, "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'") != "0", "it waits")
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'"
+    drill.until(lambda: drill.sql(old, waiting) != "0", "it waits")
     drill.lab.kill_postgres(old)
     stuck.kill()
     stuck.communicate()
@@ -107,16 +91,6 @@ def test_loss_of_the_sync_standby(drill: Drill, fault: str) -> None:
     assert drill.names_given(primary)[before:] == [f'"{other}"']
     assert drill.primary() == primary
     assert drill.lost(writing) == []
-
-
-def alone(drill: Drill) -> tuple[str, list[str]]:
-    """Kill PostgreSQL of both standbys for good and wait until the primary goes on alone; the primary and the standbys."""
-    primary = drill.primary()
-    others = [name for name in drill.lab.members if name != primary]
-    drill.lab.kill_postgres(*others)
-    drill.ban(*others)
-    drill.until(lambda: drill.names(primary) == "" and drill.sql(primary, "select 1") == "1", f"{primary} goes on alone")
-    return primary, others
 
 
 def test_loss_of_both_standbys(drill: Drill) -> None:
@@ -183,7 +157,7 @@ def test_killed_twice(drill: Drill) -> None:
             drill.lab.kill_postgres(old)
             drill.until(lambda before=timeline: any(ack.timeline > before for ack in writing.acks), "the next timeline acknowledges")  # type: ignore[misc]
             drill.until(drill.primary, "a primary is shown")
-            drill._repair()  # noqa: SLF001
+            drill._repair()
     assert drill.lost(writing) == []
 
 

@@ -141,6 +141,7 @@ def test_wrong_names_are_refused(lab: Lab) -> None:
     lab.crash("node3")
     with pytest.raises(EnvironmentFailure):
         lab.run("node3", ["true"])
+    until(lambda: any(host.name == "node3" and not host.online and not host.unclean for host in shown(lab, "node1").hosts), "its loss is noticed")
 
 
 def test_power_loss(lab: Lab) -> None:

@@ -140,7 +140,10 @@ def test_a_tuned_file_is_applied_and_kept(lab: Lab) -> None:
     assert "7s" in cls_setup(lab).out
     assert "is kept" in run(lab, f"{ROOT}/install.sh", "--local", "--config", "/srv/config.ini").out
     assert "interval=7s" in run(lab, "cat", f"{INSTALLED}/config.pcs").out
-    run(lab, "rm", f"{INSTALLED}/config.pcs", f"{INSTALLED}/config.pcs.new")
+    assert "edited by hand" in cls_setup(lab).err
+    run(lab, "rm", f"{INSTALLED}/config.pcs")
+    run(lab, f"{ROOT}/install.sh", "--local", "--config", "/srv/config.ini")
+    run(lab, "test", "!", "-e", f"{INSTALLED}/config.pcs.new")
 
 
 def test_a_stale_or_wrong_file_changes_nothing(lab: Lab) -> None:
@@ -280,3 +283,13 @@ def test_nobody_is_promoted_without_a_score(muti: str, tmp_path: Path) -> None:
     nodes = dict.fromkeys(HEALTHY, (ON, "-INFINITY", "HS:alone"))
     _, there = simulate(tmp_path, muti, nodes)
     assert (there["pgsql"], there.get("vip-master"), there.get("pgsql promoted")) == (["node1", "node2", "node3"], None, None)
+
+
+def test_a_preference_for_the_reader_never_moves_the_primary(muti: str, tmp_path: Path) -> None:
+    """The scheduler adds what a colocated resource prefers to the promotion scores, unless the colocation has no influence."""
+    cib, _ = simulate(tmp_path, muti, HEALTHY)
+    prefers = (
+        '<rsc_location id="mine" rsc="vip-slave" node="node1" score="INFINITY"/><rsc_location id="too" rsc="vip-slave" node="node3" score="5000"/>'
+    )
+    _, there = simulate(tmp_path, cib.replace("</constraints>", f"{prefers}</constraints>"), HEALTHY)
+    assert (there["pgsql promoted"], there["vip-master"], there["vip-slave"]) == (["node1"], ["node1"], ["node3"])

@@ -1242,6 +1242,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("first election, quorum 3/1 strict, old timelines", rules(Mode.QUORUM, 3, 1, strict=True), first=True, timeline=4),
     Setting("quorum 5/1 strict", rules(Mode.QUORUM, 5, 1, strict=True)),
     Setting("quorum 3/2 strict", rules(Mode.QUORUM, 3, 2, strict=True)),
+    Setting("quorum 4/2 strict", rules(Mode.QUORUM, 4, 2, strict=True)),
 )
 
 

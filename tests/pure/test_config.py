@@ -139,6 +139,8 @@ def test_nodes_are_counted_up() -> None:
         ({"node3": "n" * 40, "pgsql_replication_slot_name": "x" * 20}, "nodes"),
         ({"pgsql_bindir": None}, "pgsql_bindir"),
         ({"pgsql_pgdata": "data"}, "pgsql_pgdata"),
+        ({"pgsql_tmpdir": "/pgsql/data/tmp"}, "pgsql_tmpdir"),
+        ({"pgsql_tmpdir": "/srv/data", "pgsql_datadir": "/srv/data"}, "pgsql_tmpdir"),
         ({"pgsql_pgport": "0"}, "pgsql_pgport"),
         ({"pgsql_rep_mode": "none"}, "pgsql_rep_mode"),
         ({"pgsql_sync_count": "2"}, "pgsql_sync_count"),
