@@ -81,7 +81,7 @@ def monitor(settings: Settings, context: Context) -> int:
     if instance.run is Run.PRIMARY and settings.monitor_sql != Settings().monitor_sql and _plain(site) != Code.SUCCESS:
         return Code.ERROR
     try:
-        code = _code(site.drive(pgsql.reign) if instance.run is Run.PRIMARY else _follow(site))
+        code = _code(site.reign() if instance.run is Run.PRIMARY else _follow(site))
     except pacemaker.Unreachable as unknown:
         log("WARNING", f"the cluster could not be asked, only the role is reported: {unknown.message}")
         return role
@@ -140,7 +140,9 @@ def _receiver_status(site: Site) -> None:
 
 def promote(settings: Settings, context: Context) -> int:
     """Become primary, if the election is won."""
-    return _code(Site(settings, context, log).drive(pgsql.promote))
+    site = Site(settings, context, log)
+    with site.reigning():
+        return _code(site.drive(pgsql.promote))
 
 
 def demote(settings: Settings, context: Context) -> int:
@@ -177,7 +179,7 @@ def _hear(site: Site, event: str, nodes: tuple[str, ...]) -> Outcome:
     Files tell most of what has to be known; a session with the server costs as much as all the rest.
     """
     if event in ("post-start", "post-stop") and site.state().reign != NEVER:
-        return site.drive(pgsql.reign) if site.instance(disk=False).run is Run.PRIMARY else Outcome(True)
+        return site.reign() if site.instance(disk=False).run is Run.PRIMARY else Outcome(True)
     source = postgres.upstream(site.settings)
     followed = event == "post-promote" and source is not None and source.node == nodes[0]
     awaited = event in ("post-demote", "post-stop") and _somebody_stands(site, nodes)

@@ -24,6 +24,9 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+FIRST_BOOT = "/etc/pha4pgsql-lab"
+"""Stands on a node's disk from the end of its first boot."""
+
 CRASHED = 137
 """Exit code of a command whose node crashed: it was killed."""
 
@@ -73,10 +76,11 @@ def inside(handle: int, argv: Sequence[str], environment: Mapping[str, str]) -> 
     We stay outside and only wait: a frozen node freezes the command but not us, a crashed one ends it (137).
     """
     try:
+        root = os.open(f"/proc/{_number_of(handle)}/root", os.O_PATH | os.O_DIRECTORY)
         setns(handle, NODE_NAMESPACES)
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):
         return CRASHED
-    os.chdir("/")
+    _enter(root)
     child = os.fork()
     if child == 0:
         _become(argv, environment)
@@ -84,6 +88,28 @@ def inside(handle: int, argv: Sequence[str], environment: Mapping[str, str]) -> 
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _number_of(handle: int) -> int:
+    """The number of the process behind a pidfd, as our /proc counts (proc(5), /proc/PID/fdinfo)."""
+    with open(f"/proc/self/fdinfo/{handle}", encoding="utf-8") as stream:
+        number = int(next(line for line in stream if line.startswith("Pid:")).split()[1])
+    if number <= 0:
+        raise ProcessLookupError(number, "the process has ended")
+    return number
+
+
+def _enter(root: int) -> None:
+    """Make the node's root ours. The namespace alone does not do it: where the lab was started in a chroot, its root is another.
+
+    Nothing may ever run on the machine's own files in a node's stead: what is no node's disk is refused.
+    """
+    os.fchdir(root)
+    os.chroot(".")
+    os.close(root)
+    os.chdir("/")
+    if not os.path.exists(FIRST_BOOT):
+        raise SystemExit("this is not the file system of a node, nothing was run")
 
 
 def _become(argv: Sequence[str], environment: Mapping[str, str]) -> None:

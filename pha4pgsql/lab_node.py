@@ -23,9 +23,6 @@ from pha4pgsql.words import EnvironmentFailure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST_BOOT = "/etc/pha4pgsql-lab"
-"""Stands on a node's disk from the end of its first boot."""
-
 OTHER_LIVES = (
     "/var/lib/pacemaker/cib", "/var/lib/pacemaker/pengine", "/var/lib/pacemaker/cores", "/var/lib/pacemaker/blackbox", "/var/lib/corosync",
     "/var/log/pacemaker", "/var/log/corosync", "/var/lib/pgsql/tmp", "/pgsql", INSTALLED,
@@ -149,7 +146,7 @@ def _configure_network(node: Node) -> None:
 
 def _first_boot(plan: Plan, node: Node) -> None:
     """Fill a new disk: forget the machine's own cluster and databases, write what makes this node itself."""
-    if os.path.exists(FIRST_BOOT):
+    if os.path.exists(lab_kernel.FIRST_BOOT):
         return
     for folder in OTHER_LIVES:
         _empty(folder)
@@ -158,7 +155,7 @@ def _first_boot(plan: Plan, node: Node) -> None:
         shutil.chown(file.path, file.owner, file.group)
     if node.member:
         os.symlink(f"{checkout()}/tools/fence_lab", "/usr/sbin/fence_lab")
-    _write(FIRST_BOOT, f"{plan.name} {node.name}\n", 0o644)
+    _write(lab_kernel.FIRST_BOOT, f"{plan.name} {node.name}\n", 0o644)
 
 
 def _empty(folder: str) -> None:

@@ -552,7 +552,7 @@ def reign(scene: Scene) -> Procedure:
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
-    steps = report(scene)
+    steps = report(scene) if scene.instance.run is Run.PRIMARY and scene.state.reign == term else []
     if steps:
         yield steps
     return Outcome(True)
@@ -568,13 +568,12 @@ def _steer(scene: Scene, *, until: float) -> Look:
         alone = said.owner == me and said.term == scene.state.reign
         if not synchronous(rules):
             return (yield [Name("")]) if names else scene
-        if names == "":
-            if not enough or not alone:
-                if not alone:
-                    scene = yield [Name(NOBODY)]
-                    continue
-                return scene
-            scene = yield [Name(NOBODY)]
+        if names == "" and alone and not enough:
+            return scene
+        if names == "":  # said anew, so that going alone once more needs new voices
+            spoken = store(scene.state, _statement(scene, me)) if alone else None
+            told = [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))] if spoken else []
+            scene = yield [*told, Name(NOBODY)]
         elif names == NOBODY:
             if scene.instance.proven:
                 scene = yield [Name(choose_names(scene))]
@@ -620,19 +619,22 @@ def _statement(scene: Scene, owner: str) -> Statement:
 
 
 def _rejoin(scene: Scene, *, until: float) -> Look:
-    """The full set is in force: say 'not alone' when k members have all that was written until now."""
-    if scene.instance.lsn is None:
-        return scene
-    position = scene.instance.lsn
-    while _confirmed(scene, position) < scene.rules.sync_count:
-        if scene.elapsed > until or scene.instance.run is not Run.PRIMARY:
-            return scene
+    """The full set is in force: say 'not alone' when k members have all that was written until now.
+
+    Only while nothing else happens meanwhile: with another statement, set or term the position is not the right one.
+    """
+    ground, position = _ground(scene), scene.instance.lsn
+    while position is not None and _ground(scene) == ground and scene.elapsed <= until:
+        if _confirmed(scene, position) >= scene.rules.sync_count:
+            spoken = store(scene.state, _statement(scene, ""))
+            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
         scene = yield [Nudge()]
         scene = yield []
-    spoken = store(scene.state, _statement(scene, ""))
-    if spoken is not None:
-        scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]
     return scene
+
+
+def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
+    return scene.instance.run, scene.state.reign, scene.state.said, scene.instance.names
 
 
 def choose_names(scene: Scene) -> str:

@@ -74,14 +74,14 @@ def this_node(nodes: Sequence[str]) -> str:
 
 
 def _is_own(node: str) -> bool:
-    """Tell whether a name stands for an address of this machine: only such a one can be bound."""
+    """Tell whether a name stands for an address of this machine: the kernel would send to it from the very same address. Nothing is sent."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(node, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(node, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
+            probe.connect(address)
+            return bool(probe.getsockname()[0] == address[0])
     except OSError:
         return False
-    return True
 
 
 def pack(source: str, names: Mapping[str, int], config_file: str) -> bytes:

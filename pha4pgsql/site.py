@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-from pha4pgsql import pacemaker, postgres, system, vote
+from pha4pgsql import pacemaker, pgsql, postgres, system, vote
 from pha4pgsql.words import (
     SILENCE,
     Action,
@@ -97,21 +97,30 @@ class Site:
         """Seconds until this call should have ended by itself."""
         return self.context.deadline - time.monotonic()
 
+    def lock(self) -> AbstractContextManager[None]:
+        """The node's lock, for one look and its actions."""
+        return self._flock("lock", wait=True)
+
+    def reigning(self) -> AbstractContextManager[bool]:
+        """The right to look after the primary's set, for a whole procedure: of two at once each would undo the other's proofs.
+
+        Yields whether it was free; who finds it taken leaves the work to its holder.
+        """
+        return self._flock("reign.lock", wait=False)
+
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """The node's lock; released by the kernel when its holder ends, so it is never left behind."""
+    def _flock(self, name: str, *, wait: bool) -> Iterator[Any]:
+        """A lock that the kernel releases when its holder ends, so it is never left behind."""
         postgres.prepare(self.settings)
-        handle = os.open(f"{self.settings.tmpdir}/{self.settings.resource}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(f"{self.settings.tmpdir}/{self.settings.resource}.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self.left <= 0:
-                        raise EnvironmentFailure("another process held the node's lock until the end of this call") from None
-                    time.sleep(0.01)
-            yield
+            held = _try_lock(handle)
+            while wait and not held:
+                if self.left <= 0:
+                    raise EnvironmentFailure("another process held the node's lock until the end of this call")
+                time.sleep(0.01)
+                held = _try_lock(handle)
+            yield held
         finally:
             os.close(handle)
 
@@ -238,6 +247,11 @@ class Site:
 
     # -- driving --
 
+    def reign(self) -> Outcome:
+        """Look after the primary's set, unless another process of this node is at it."""
+        with self.reigning() as free:
+            return self.drive(pgsql.reign) if free else Outcome(True)
+
     def drive(self, make: Callable[[Scene], Procedure], *, scope: Scope = Scope.CLUSTER) -> Outcome:
         """Run a procedure: look, decide and act under the lock, pause when nothing was to be done, until it ends."""
         with self.lock():
@@ -261,6 +275,14 @@ class Site:
             return scene
         self.perform(steps)
         return told(scene, steps)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _next(procedure: Procedure, scene: Scene | None) -> Sequence[Action] | Outcome:

@@ -141,7 +141,7 @@ def watch_once(settings: Settings, context: Context) -> float:
         scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
-            site.drive(pgsql.reign)
+            site.reign()
     return DOWN_PAUSE if down else UP_PAUSE
 
 

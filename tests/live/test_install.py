@@ -37,6 +37,7 @@ CONFIG = {
 }
 
 pytestmark = [
+    pytest.mark.timeout(300),  # three nodes, one after the other, on a busy machine
     pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root"),
     pytest.mark.skipif(not shutil.which("sshd", path="/usr/sbin"), reason="no sshd here"),
     pytest.mark.skipif(not shutil.which("pcs", path="/usr/sbin:/usr/bin"), reason="pcs is not installed"),

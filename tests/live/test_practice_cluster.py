@@ -242,5 +242,30 @@ def test_two_labs_know_nothing_of_each_other_and_leave_nothing(lab: Lab) -> None
     other.down()
 
 
+CHROOT = """
+set -e
+mount -t tmpfs tmpfs "$1"; mkdir "$1/up" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/up,workdir=$1/work" "$1/root"
+mount -t proc proc "$1/root/proc"; mount --rbind /dev "$1/root/dev"; mount --rbind /sys "$1/root/sys"; mount -t tmpfs tmpfs "$1/root/run"
+exec chroot "$1/root" sh -ec '
+    cd /
+    "$1" up --name c --nodes 1 --bare >&2
+    "$1" run --name c node1 -- touch "$2"
+    "$1" run --name c node1 -- ls "$2"
+    ! test -e "$2"
+    "$1" down --name c
+' - "$2" "$3"
+"""
+
+
+def test_in_a_chroot_too_what_runs_on_a_node_writes_to_its_disk_only(tmp_path: Path) -> None:
+    """A mount namespace whose root is not the root that the lab was started in: neither of them is ever taken for a node's."""
+    written = f"/etc/{NAME}-written"
+    fresh = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    done = subprocess.run([*fresh, "sh", "-c", CHROOT, "-", str(tmp_path), COMMAND, written], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{written}\n"), done.stderr
+    assert not Path(written).exists()
+
+
 def _pid_namespaces() -> Iterator[Path]:
     return (path for path in Path("/proc").glob("[0-9]*/ns/pid") if path.exists())

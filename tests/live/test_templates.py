@@ -36,6 +36,7 @@ CONFIG = {
 }
 
 pytestmark = [
+    pytest.mark.timeout(300),  # pcs is slow on a busy machine
     pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root"),
     pytest.mark.skipif(not shutil.which("pcs", path="/usr/sbin:/usr/bin"), reason="pcs is not installed"),
 ]

@@ -26,7 +26,7 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
 
 
 PROMOTION = (
-    "        Store(state), MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(),\n"
+    "        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),\n"
 )
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
@@ -44,7 +44,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     )),
     Mutation("promise forgotten when a primary is seen", (
         ("pgsql", "    if vote.reign < state.promised:\n", "    if False:\n"),
-        ("pgsql", "in theirs and term >= scene.state.promised", "in theirs and term >= NEVER"),
+        ("pgsql", "in (None, wanted) and term >= scene.state.promised", "in (None, wanted)"),
     )),
     Mutation("position read before the receiver is gone", (
         ("pgsql", "    if scene.instance.upstream is not None or scene.instance.receiving:\n        scene = yield [Follow(None)]\n    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n",
@@ -89,15 +89,22 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("vote", "    if common < len(primary) and end > primary[common].start:\n", "    if False:\n"),
     )),
     Mutation("slots without term", (
-        ("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{tail}"\n', '    name = f"{prefix}_{tail}"\n'),
+        ("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"\n', '    name = f"{prefix}_{sanitised(node)}"\n'),
     )),
-    Mutation("the early slot is the ordinary one", (
-        ("pgsql", '    tail = f"{sanitised(node)}_early" if early else sanitised(node)\n', "    tail = sanitised(node)\n"),
+    Mutation("slots for everybody after the promotion", (
+        ("pgsql", "    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]\n", "    adopted = list(scene.others)\n"),
     )),
-    Mutation("early slots for everybody who answered", (
+    Mutation("two slots for a node", (
+        ("pgsql", "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))\n",
+         "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix + 'early', ballot, scene.me))\n"),
+        ("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers))",
+                                               "MakeSlots(tuple(slot_name(scene.rules.slot_prefix + 'early', ballot, node) for node in followers))")),
+        ("pgsql", "follower.slot == slot_name(prefix, term, follower.name)", "follower.slot.endswith(slot_name('', term, follower.name))"),
+    )),
+    Mutation("slots before the promotion for everybody who answered", (
         ("pgsql", "if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "if node != scene.me"),
     )),
-    Mutation("promotion before the state is stored", (("pgsql", PROMOTION, "        MakeSlots(_slots(scene, ballot, followers, early=True)), Name(first_names(scene, followers)), Promote(), Store(state),\n"),)),
+    Mutation("promotion before the state is stored", (("pgsql", PROMOTION, "        MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state),\n"),)),
     Mutation("promoted with an empty set", (
         ("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),
     )),
@@ -117,8 +124,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pgsql", POINTED, "        steps += [Follow(upstream)]\n"),
     )),
     Mutation("primary followed before its terms are stored", (
-        ("pgsql", FOLLOWED + "    if scene.instance.upstream != upstream and (scene.instance.upstream not in theirs or not scene.instance.streaming):\n        steps.append(Follow(upstream))",
-         "    steps: list[Action] = []\n    if scene.instance.upstream != upstream and (scene.instance.upstream not in theirs or not scene.instance.streaming):\n        steps += [Follow(upstream), Store(state)]"),
+        ("pgsql", FOLLOWED + "    steps += [Follow(upstream)] if scene.instance.upstream != upstream else []\n",
+         "    steps: list[Action] = [Follow(upstream)] if scene.instance.upstream != upstream else []\n    steps += [Store(state)] if state != scene.state else []\n"),
     )),
     Mutation("start: launched before the terms are stored", (
         ("pgsql", "    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]\n",

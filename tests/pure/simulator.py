@@ -208,6 +208,7 @@ class World:
         self.override = ""
         self.dc = rules.members[-1]
         self.fair = False
+        self.tick = 1.0
         self.trace = trace
         self.log: list[str] = []
         self.flaws: frozenset[str] = frozenset()
@@ -300,8 +301,8 @@ class World:
 
     # -- agents --------------------------------------------------------------------------------------------------
 
-    def task(self, name: str, kind: str, candidate: str = "") -> Task:
-        """Begin a procedure. `monitor` is follow or reign, by what runs; `answer` wants the candidate."""
+    def task(self, name: str, kind: str, candidate: str = "", *, watcher: bool = False) -> Task:
+        """Begin a procedure, by the agent or by pgwatch. `monitor` is follow or reign, by what runs; `answer` wants the candidate."""
         node, core = self.nodes[name], self.core.pgsql
         if kind == "monitor":
             kind = "reign" if node.run is Run.PRIMARY else "follow"
@@ -311,7 +312,7 @@ class World:
         else:
             beginning = getattr(core, kind)
         task = Task(node, kind, beginning)
-        if kind == "watch":
+        if watcher or kind == "watch":
             node.watcher = task
         else:
             node.agent = task
@@ -337,7 +338,7 @@ class World:
                 task.procedure = task.beginning(self.scene(node, task))
                 actions = next(task.procedure)
             else:
-                task.elapsed += 1.0 if self.fair else self.random.choice((0.1, 1.0, 3.0))
+                task.elapsed += self.tick if self.fair else self.random.choice((0.1, 1.0, 3.0))
                 actions = task.procedure.send(self.scene(node, task))
         except StopIteration as end:
             task.outcome = end.value
@@ -1130,11 +1131,14 @@ class Player:
         node = self.pick()
         if node.up and node.watcher is None:
             self.hear_some(node, 0.8)
-            task = self.world.task(node.name, "watch")
+            kind = "reign" if node.run is Run.PRIMARY and self.random.random() < 0.6 else "watch"
+            task = self.world.task(node.name, kind, watcher=True)
             for _ in range(40):
                 self.world.advance(task)
                 if task.outcome is not None or self.random.random() < 0.05:
                     return
+                if self.random.random() < 0.5:
+                    self.settle(node, 0.8)
 
     def some_role(self) -> None:
         node = self.pick()

@@ -345,6 +345,35 @@ def slot_of_a_failed_candidate(core: Core = REAL) -> Stage:
     return stage
 
 
+def one_node_confirms_twice(core: Core = REAL) -> Stage:
+    """Five nodes: c has confirmed a commit of b, restarts and comes back while its old walsender still lives: that is one node, not two."""
+    stage = Stage(FIVE, core)
+    stage.elect("b", "c", "d")
+    stage.settle("c", "b")
+    stage.cut("d")
+    stage.world.write(stage.node("b"))
+    stage.settle("c", "b")
+    stage.world.crash(stage.node("c"))
+    stage.world.boot(stage.node("c"))
+    stage.hear("c", "b")
+    stage.quietly("c", "start")
+    stage.world.ready(stage.node("c"))
+    stage.quietly("c", "monitor")
+    stage.hear("b", "c")
+    stage.quietly("b", "monitor")
+    stage.world.connect(stage.node("c"))
+    stage.world.flush(stage.node("c"))
+    for sender in list(stage.node("b").senders.values()):
+        stage.world.reply(sender)
+    stage.world.crash(stage.node("b"))
+    stage.world.crash(stage.node("c"))
+    stage.do("a", "demote")
+    stage.heal()
+    stage.round(5)
+    stage.elect("a", "d", "e")
+    return stage
+
+
 # -- a copy that is not whole ------------------------------------------------------------------------------------
 
 
@@ -459,12 +488,7 @@ def back_before_the_others_have_it(core: Core = REAL) -> Stage:
     """a says 'not alone' when k members stream; they must have what it acknowledged alone."""
     stage = _alone(core)
     stage.world.write(stage.node("a"))
-    stage.heal()
-    stage.hear("c", "a")
-    stage.quietly("c", "start")
-    stage.world.ready(stage.node("c"))
-    stage.world.connect(stage.node("c"))
-    stage.world.flush(stage.node("c"))
+    _c_streams_nothing(stage)
     _monitor_without_streaming(stage)
     stage.hear("c", "a")
     stage.quietly("c", "watch")
@@ -500,6 +524,54 @@ def back_while_the_checkpointer_is_stopped(core: Core = REAL) -> Stage:
     stage.settle("a")
     stage.elect("c", "b")
     return stage
+
+
+def back_and_alone_again(core: Core = REAL) -> Stage:
+    """pgwatch waits for c to have what a acknowledged alone; meanwhile the agent goes on alone once more, and comes back."""
+    stage = _alone(core)
+    stage.world.tick = 0.1
+    stage.world.write(stage.node("a"))
+    _c_streams_nothing(stage)
+    watcher = stage.world.task("a", "reign", watcher=True)
+    for _ in range(30):
+        stage.world.advance(watcher)
+        if not watcher.actions:
+            stage.player.settle(stage.node("a"))
+    stage.cut("a")
+    stage.settle("a")
+    stage.world.tick = 1.0
+    stage.do("a", "monitor")
+    stage.settle("a")
+    stage.world.write(stage.node("a"))
+    position = stage.node("a").end
+    stage.world.write(stage.node("a"))
+    _c_streams_nothing(stage)
+    for _ in range(2):
+        stage.do("a", "monitor")
+    stage.world.stream(stage.node("c"), position - stage.node("c").end - 1)
+    stage.world.flush(stage.node("c"))
+    stage.player.settle(stage.node("a"))
+    stage.world.tick = 0.1
+    for _ in range(12):
+        stage.world.advance(watcher)
+    stage.hear("c", "a")
+    stage.quietly("c", "watch")
+    stage.cut("a")
+    stage.elect("c", "b")
+    return stage
+
+
+def _c_streams_nothing(stage: Stage) -> None:
+    """c is connected to a again, but receives nothing yet."""
+    stage.heal()
+    node = stage.node("c")
+    stage.hear("c", "a")
+    if node.run is Run.DOWN:
+        stage.quietly("c", "start")
+        stage.world.ready(node)
+    stage.world.connect(node)
+    stage.world.flush(node)
+    stage.player.settle(stage.node("a"))
 
 
 def alone_erased_by_an_older_word(core: Core = REAL) -> Stage:
@@ -609,8 +681,8 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, answer_not_stored_in_time, old_answer,
         late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, a_primary_answers, candidate_answers_another,
         demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
-        slot_of_a_failed_candidate, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
+        slot_of_a_failed_candidate, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
         set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
-        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, alone_erased_by_an_older_word,
+        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, back_and_alone_again, alone_erased_by_an_older_word,
     )
 }
