@@ -572,7 +572,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
             return scene
         if names == "":  # said anew, so that going alone once more needs new voices
             spoken = store(scene.state, _statement(scene, me)) if alone else None
-            told = [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))] if spoken else []
+            told: list[Action] = [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))] if spoken else []
             scene = yield [*told, Name(NOBODY)]
         elif names == NOBODY:
             if scene.instance.proven:
