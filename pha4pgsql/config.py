@@ -327,9 +327,10 @@ CHAPTERS = (
             Key(
                 "pgsql_primary_conninfo_opt",
                 _conninfo,
-                "keepalives_idle=60 keepalives_interval=5 keepalives_count=5",
-                "further connection settings of the standbys",
+                "",
+                "further connection settings of the standbys; keepalives of 5, 2 and 3 are set without it",
                 "primary_conninfo_opt",
+                "sslmode=verify-full",
             ),
             Key("pgsql_replication_slot_name", _slot_prefix, "", "first part of the names of the replication slots", "replication_slot_name", "slot"),
             Key("pgsql_maxlag", _count, "0", "async: bytes behind the primary from which a standby is not promoted; 0: no limit", "maxlag"),

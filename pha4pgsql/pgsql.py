@@ -196,7 +196,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
         scene = yield []
     if scene.instance.lsn is None or scene.state.promised != ballot or scene.instance.upstream is not None:
         return Outcome(False, "the end of the local WAL could not be found out")
-    said = Answer(ballot, term_at(scene.state.eras, scene.instance.lsn), scene.instance.lsn, scene.instance.timeline, scene.instance.system_identifier)
+    end = scene.instance.lsn
+    said = Answer(ballot, term_at(scene.state.eras, end), end, scene.instance.timeline, scene.instance.system_identifier)
     steps: list[Action] = [Publish(my_vote(scene, answer=said))]
     if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):
         upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))
@@ -367,10 +368,12 @@ def winners(scene: Scene) -> list[str]:
         return [scene.override] if scene.override in visible else []
     need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
     owner = newest_statement(visible.values()).owner
-    return [
-        node for node in visible
-        if runs(scene, node) and sum(place[other] <= place[node] for other in visible) >= need and (not owner or (owner in visible and place[owner] <= place[node]))
-    ]
+
+    def wins(node: str) -> bool:
+        backed = sum(place[other] <= place[node] for other in visible) >= need
+        return backed and (not owner or (owner in visible and place[owner] <= place[node]))
+
+    return [node for node in visible if runs(scene, node) and wins(node)]
 
 
 def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:

@@ -11,7 +11,7 @@ from typing import Callable, Mapping
 
 from pha4pgsql import words
 from pha4pgsql.words import Mode, Run
-from simulator import REAL, Core, Node, Player, Setting, prepare, rules
+from simulator import REAL, Core, Node, Player, Setting, Task, prepare, rules
 
 STRICT = Setting("strict", rules(Mode.QUORUM, 3, 1, strict=True))
 LOOSE = Setting("not strict", rules(Mode.QUORUM, 3, 1, strict=False))
@@ -74,6 +74,12 @@ class Stage:
         """Run a procedure while its PostgreSQL does nothing of itself."""
         task = self.world.task(name, kind, candidate)
         while task.outcome is None:
+            self.world.advance(task)
+
+    def act_once(self, task: Task) -> None:
+        """A look of a task and all that follows from it."""
+        self.world.advance(task)
+        while task.actions:
             self.world.advance(task)
 
     def settle(self, *names: str) -> None:
@@ -534,9 +540,8 @@ def back_and_alone_again(core: Core = REAL) -> Stage:
     _c_streams_nothing(stage)
     watcher = stage.world.task("a", "reign", watcher=True)
     for _ in range(30):
-        stage.world.advance(watcher)
-        if not watcher.actions:
-            stage.player.settle(stage.node("a"))
+        stage.act_once(watcher)
+        stage.player.settle(stage.node("a"))
     stage.cut("a")
     stage.settle("a")
     stage.world.tick = 1.0
@@ -553,7 +558,7 @@ def back_and_alone_again(core: Core = REAL) -> Stage:
     stage.player.settle(stage.node("a"))
     stage.world.tick = 0.1
     for _ in range(12):
-        stage.world.advance(watcher)
+        stage.act_once(watcher)
     stage.hear("c", "a")
     stage.quietly("c", "watch")
     stage.cut("a")
