@@ -47,9 +47,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pgsql", "in (None, wanted) and term >= scene.state.promised", "in (None, wanted)"),
     )),
     Mutation("position read before the receiver is gone", (
-        ("pgsql", "    if scene.instance.upstream is not None or scene.instance.receiving:\n        scene = yield [Follow(None)]\n    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n",
-         "    early = scene.instance.lsn\n    if scene.instance.upstream is not None or scene.instance.receiving:\n        scene = yield [Follow(None)]\n    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n"),
-        ("pgsql", "    said = Answer(ballot, term_at(scene.state.eras, scene.instance.lsn), scene.instance.lsn,", "    said = Answer(ballot, term_at(scene.state.eras, early or scene.instance.lsn), early or scene.instance.lsn,"),
+        ("pgsql", "    refusal = promise(_deposed(scene), ballot)\n", "    early = scene.instance.lsn\n    refusal = promise(_deposed(scene), ballot)\n"),
+        ("pgsql", "    end = scene.instance.lsn\n    said = Answer", "    end = early or scene.instance.lsn\n    said = Answer"),
     )),
     Mutation("receiver not waited for", (
         ("pgsql", "    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n    promised =", "    promised ="),
@@ -179,7 +178,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
     Mutation("alone: stored without promising", (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),)),
     Mutation("alone: not inherited", (("pgsql", "    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said\n", "    said = scene.state.said\n"),)),
-    Mutation("alone: left before k have caught up", (("pgsql", "    while _confirmed(scene, position) < scene.rules.sync_count:\n        if scene.elapsed > until", "    while False:\n        if scene.elapsed > until"),)),
+    Mutation("alone: left before k have caught up", (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),)),
+    Mutation("alone: left by a position of before it was alone again", (
+        ("pgsql", "position is not None and _ground(scene) == ground and", "position is not None and"),
+    )),
+    Mutation("alone: not said anew when the set leaves it", (
+        ("pgsql", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),
+    )),
     Mutation("alone: the owner's answer is not asked", (("vote", " and (not newest.owner or newest.owner in backing):", ":"),)),
     Mutation("alone: a primary stores others' statements", (("vote", "or (state.reign != NEVER and not own)", ""),)),
     Mutation("alone: an older statement is stored", (("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),)),
@@ -188,7 +193,7 @@ MUTATIONS: tuple[Mutation, ...] = (
          "        elif alone and not rules.strict:\n            scene = yield [Name(\"\")]\n"),
     )),
     Mutation("back from alone straight to the set", (
-        ("pgsql", "            scene = yield [Name(NOBODY)]\n        elif names == NOBODY:", "            scene = yield [Name(choose_names(scene))]\n        elif names == NOBODY:"),
+        ("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [*told, Name(choose_names(scene))]\n"),
     )),
     Mutation("back from alone without seeing a commit wait", (("pgsql", "            if scene.instance.proven:\n", "            if True:\n"),)),
     Mutation("voice published before it is stored", (
@@ -197,4 +202,42 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("an outvoted primary stays", (
         ("pgsql", "    higher = outvoted(term, dict(scene.votes), scene.rules.members)\n    if higher:\n        yield [_next_round(scene)]", "    higher = None\n    if higher:\n        yield [_next_round(scene)]"),
     ), live=True),
+    # -- steps turned round
+    Mutation("slots before the reign is stored", (("pgsql", PROMOTION, PROMOTION.replace("Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)")),)),
+    Mutation("slots after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace("Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),")),)),
+    Mutation("set named after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),")),)),
+    Mutation("not alone: published before it is stored", (
+        ("pgsql", "            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
+         "            return (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n"),
+    )),
+    Mutation("alone: published before it is stored", (
+        ("pgsql", "                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]\n            else:",
+         "                scene = yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]\n            else:"),
+    )),
+    Mutation("alone: set emptied before it is said anew", (
+        ("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),
+    )),
+    Mutation("demote: launched before the reign is ended", (
+        ("pgsql", "        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]\n",
+         "        scene = yield [Launch(None, quorum_names(scene.rules, scene.me)), Store(state), Publish(my_vote(scene._replace(state=state)))]\n"),
+    )),
+    # -- guards
+    Mutation("promoted although the end of WAL is not the answered one", (("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),)),
+    Mutation("promoted although WAL may still arrive", (("pgsql", "    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):\n", "    if False:\n"),)),
+    Mutation("promoted although another ballot is promised", (("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),)),
+    Mutation("promoted although a higher promise is visible", (("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),)),
+    Mutation("answered although another ballot was promised meanwhile", (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),)),
+    Mutation("answered although an upstream was set meanwhile", (("pgsql", "or scene.state.promised != ballot or scene.instance.upstream is not None:", "or scene.state.promised != ballot:"),)),
+    Mutation("answered while starting with an upstream", (("pgsql", "    if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:\n", "    if False:\n"),)),
+    Mutation("candidate followed although remains of a newer timeline are here", (("pgsql", " and not strays(scene):", ":"),)),
+    Mutation("follower further than the candidate", (("pgsql", "if node != scene.me and given.lsn <= mine and cut", "if node != scene.me and cut"),)),
+    Mutation("follower of other terms", (("pgsql", "given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "given.lsn <= mine"),)),
+    Mutation("a stopped primary reigns for ever", (("pgsql", "return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state", "return scene.state"),)),
+    Mutation("start leaves the reign", (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),), live=True),
+    Mutation("an outvoted candidate goes on waiting", (("pgsql", "        if higher or scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term", "        if scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term"),)),
+    Mutation("alone: primaries store, without promising, their own older word over it", (
+        ("vote", "or (state.reign != NEVER and not own)", ""),
+        ("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),
+        ("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),
+    )),
 )

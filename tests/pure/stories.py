@@ -546,6 +546,10 @@ def back_and_alone_again(core: Core = REAL) -> Stage:
     stage.settle("a")
     stage.world.tick = 1.0
     stage.do("a", "monitor")
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.hear("a", "c")
+    stage.do("a", "monitor")
     stage.settle("a")
     stage.world.write(stage.node("a"))
     position = stage.node("a").end
@@ -559,6 +563,7 @@ def back_and_alone_again(core: Core = REAL) -> Stage:
     stage.world.tick = 0.1
     for _ in range(12):
         stage.act_once(watcher)
+    stage.world.tick = 1.0
     stage.hear("c", "a")
     stage.quietly("c", "watch")
     stage.cut("a")
@@ -577,6 +582,93 @@ def _c_streams_nothing(stage: Stage) -> None:
     stage.world.connect(node)
     stage.world.flush(node)
     stage.player.settle(stage.node("a"))
+
+
+def not_alone_half_said(core: Core = REAL) -> Stage:
+    """a dies as an agent while it says 'not alone': what c has heard of it, a has to remember, or it goes on alone by b's old voice."""
+    stage = _alone(core)
+    stage.heal()
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.settle()
+    stage.do("a", "monitor")
+    for name in ("b", "c"):
+        stage.hear(name, "a")
+        stage.do(name, "watch")
+    stage.settle()
+    task = stage.world.task("a", "monitor")
+    while task.outcome is None and stage.world.published["a"][-1].said.owner:
+        stage.world.advance(task)
+        if not task.actions:
+            stage.player.settle(stage.node("a"))
+    stage.world.kill(task)
+    stage.hear("c", "a")
+    stage.do("c", "watch")
+    stage.cut("a")
+    stage.settle()
+    stage.hear("a", "b")
+    for _ in range(2):
+        stage.do("a", "monitor")
+    stage.settle("a")
+    stage.world.write(stage.node("a"))
+    stage.elect("c", "b")
+    return stage
+
+
+def two_say_alone(core: Core = REAL) -> Stage:
+    """b, elected with c's answer, says that it goes on alone; a, still primary of the older term, hears it and says the same of itself."""
+    stage = Stage(LOOSE, core)
+    stage.cut("a", "b")
+    stage.cut("a")
+    stage.settle()
+    stage.elect("b", "c")
+    stage.hear("a", "b")
+    stage.do("a", "watch")
+    stage.deaf("a", "b")
+    heard = stage.world.published["a"][-1]
+    stage.do("a", "monitor")
+    stage.do("a", "demote")
+    stage.settle("a")
+    stage.round(5)
+    stage.answers("c", "a")
+    stage.do("c", "promote", limit=12.0)
+    stage.settle("c")
+    stage.node("b").view["a"] = heard
+    stage.deaf("b", "c")
+    stage.do("b", "monitor")
+    stage.settle("b")
+    stage.world.write(stage.node("b"))
+    return stage
+
+
+def alone_handed_on(core: Core = REAL) -> Stage:
+    """a was alone; b, which has all of it, is elected with a's answer. When a and then b are lost for good, c must be electable by b's word."""
+    stage = _alone(core)
+    stage.heal()
+    stage.hear("c", "a")
+    stage.do("c", "start")
+    stage.settle("c", "a")
+    stage.hear("b", "a")
+    stage.do("b", "watch")
+    stage.settle()
+    stage.do("a", "demote")
+    stage.settle()
+    stage.round(5)
+    stage.elect("b", "a", "c")
+    for _ in range(3):
+        stage.settle("b", "c")
+        for name in ("c", "b"):
+            stage.hear(name, "b", "c")
+            stage.do(name, "monitor")
+    stage.hear("c", "b")
+    stage.do("c", "watch")
+    stage.world.crash(stage.node("a"))
+    stage.do("b", "demote")
+    stage.settle("b", "c")
+    stage.round(9)
+    if not stage.elect("c", "b"):
+        stage.world.fail("liveness", "c cannot be elected with all that was ever acknowledged")
+    return stage
 
 
 def alone_erased_by_an_older_word(core: Core = REAL) -> Stage:
@@ -688,6 +780,7 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
         slot_of_a_failed_candidate, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
         set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
-        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, back_and_alone_again, alone_erased_by_an_older_word,
+        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, back_and_alone_again, not_alone_half_said, two_say_alone, alone_handed_on,
+        alone_erased_by_an_older_word,
     )
 }
