@@ -310,9 +310,18 @@ def _has_segment(settings: Settings, timeline: int, position: Lsn, segment_size:
 
 
 def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | None:
+    """The end of the last valid record of one timeline; not a byte beyond its last segment is asked for.
+
+    pg_waldump would wait 5 s for a segment file that is not there yet (its WALDumpOpenSegment).
+    """
+    limit = Lsn((start // segment_size + 1) * segment_size)
+    while _has_segment(settings, timeline, limit, segment_size):
+        limit = Lsn(limit + segment_size)
     done = system.run(
-        [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(start)],
-        user=settings.pgdba, timeout=60, keep=2000,
+        [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(start), "-e", str(limit)],
+        user=settings.pgdba,
+        timeout=60,
+        keep=2000,
     )
     if done.code in (124, 127):
         return None

@@ -265,7 +265,7 @@ class World:
     def instance(self, node: Node) -> Instance:
         """The local PostgreSQL as observed."""
         run = Run.SILENT if node.silent and node.run is not Run.DOWN else node.run
-        receiver = node.receiver
+        receiver = node.receiver if run in (Run.STANDBY, Run.PRIMARY) else None  # a server that does not answer shows no receiver
         lsn: Lsn | None = Lsn(node.flushed if run in (Run.PRIMARY, Run.STANDBY) else node.end)
         if not self.fair and (run is Run.SILENT or self.random.random() < (0.5 if run is Run.STARTING else 0.02)):
             lsn = None
@@ -597,8 +597,10 @@ class World:
                 if record.timeline in upstream.histories:
                     node.histories.setdefault(record.timeline, upstream.histories[record.timeline])
                 self.retarget(node)
-                if timeline_at(node.histories[node.target], node.end) != record.timeline:
-                    break
+                if timeline_at(node.histories[node.target], node.end) != record.timeline:  # another history of that number is here
+                    self.end_receiver(node)
+                    self.end_sender(connection)
+                    return
             if node.wal and record.parent is not node.wal[-1]:
                 self.fail("I3", f"{node.name} received record {node.end + 1} of {upstream.name} which does not continue its own WAL")
             node.wal.append(record)
@@ -898,7 +900,7 @@ class Player:
                     self.complete(name, "demote")
             elif node.state.reign != NEVER:
                 self.complete(name, "demote")
-            elif not self.complete(name, "monitor").ok:
+            elif not self.complete(name, "monitor").ok or self._stuck(node):
                 self.complete(name, "stop")
                 self._rebuild(node)
         self._talk()
@@ -911,6 +913,13 @@ class Player:
         for _ in range(2):
             self.settle_all()
         return record is not None and any(commit is record for commit in self.world.acknowledged) and node.promotion is self.world.highest
+
+    def _stuck(self, node: Node) -> bool:
+        """It follows a primary that has more, and receives nothing: a history file of a timeline that it never had is in the way."""
+        upstream = self.world.nodes.get(node.follows.node) if node.follows else None
+        return node.receiver is None and upstream is not None and upstream.run is Run.PRIMARY and node.follows.slot in upstream.slots and any(
+            upstream.histories.get(timeline) not in (None, chain) for timeline, chain in node.histories.items()
+        )
 
     def _rebuild(self, node: Node) -> None:
         sources = [other for other in self.world.nodes.values() if other.run is Run.PRIMARY and other is not node]
@@ -1250,7 +1259,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = False) -> Player:
+def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = False, start: bool = True) -> Player:
     """A world of this shape at its beginning."""
     world = World(setting.rules, seed, core, trace=trace)
     world.found(2, timeline=setting.timeline)
@@ -1258,14 +1267,14 @@ def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = Fal
     if not setting.first:
         world.establish()
         return player
-    for node in world.nodes.values():  # copies of one database that do not all reach as far
-        for _ in range(world.random.choice((0, 0, 1))):
-            if node.end > 1:
+    world.acknowledged = list(world.nodes[setting.rules.members[0]].wal)  # by whatever it was before
+    if start:
+        for node in list(world.nodes.values())[1:]:  # copies of one database that do not all reach as far
+            for _ in range(world.random.choice((0, 0, 1))):
                 node.wal.pop()
                 node.flushed = node.end
-    world.acknowledged = list(max((node.wal for node in world.nodes.values()), key=len))  # by whatever it was before
-    for name in world.nodes:
-        player.complete(name, "start")
+        for name in world.nodes:
+            player.complete(name, "start")
     return player
 
 

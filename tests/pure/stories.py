@@ -17,6 +17,7 @@ STRICT = Setting("strict", rules(Mode.QUORUM, 3, 1, strict=True))
 LOOSE = Setting("not strict", rules(Mode.QUORUM, 3, 1, strict=False))
 SYNC = Setting("sync", rules(Mode.SYNC, 3, 1, strict=False))
 PAIR = Setting("pair", rules(Mode.QUORUM, 2, 1, strict=False))
+FIRST = Setting("first election", rules(Mode.QUORUM, 3, 1, strict=True), first=True, timeline=4)
 FIVE = Setting("five", rules(Mode.QUORUM, 5, 2, strict=True))
 
 
@@ -24,7 +25,7 @@ class Stage:
     """A player with short words for what a story needs."""
 
     def __init__(self, setting: Setting, core: Core) -> None:
-        self.player: Player = prepare(setting, 0, core, trace=True)
+        self.player: Player = prepare(setting, 0, core, trace=True, start=False)
         self.world = self.player.world
         self.world.fair = True  # every look succeeds; only the story decides what goes wrong
         self.do = self.player.complete
@@ -380,6 +381,53 @@ def one_node_confirms_twice(core: Core = REAL) -> Stage:
     return stage
 
 
+def remains_of_a_timeline(core: Core = REAL) -> Stage:
+    """c had one record of b's timeline 3 and lost it with the power: the segment is left. a, which never saw it, makes a timeline 3 of its own."""
+    stage = Stage(STRICT, core)
+    stage.do("a", "demote")
+    stage.cut("a")
+    stage.settle()
+    stage.elect("b", "c")
+    stage.world.connect(stage.node("c"))
+    stage.world.stream(stage.node("c"), 1)
+    stage.world.crash(stage.node("c"))
+    stage.world.crash(stage.node("b"))
+    stage.world.boot(stage.node("c"))
+    stage.heal()
+    stage.do("c", "start")
+    stage.settle("c")
+    stage.round(5)
+    stage.elect("a", "c")
+    stage.settle("c", "a")
+    return stage
+
+
+def first_primary_dies_unseen(core: Core = REAL) -> Stage:
+    """The first primary has what the others never got, from before the cluster, and dies at once: back as a voter it cannot be passed over."""
+    stage = Stage(FIRST, core)
+    for name in ("b", "c"):
+        stage.node(name).wal.pop()
+        stage.node(name).flushed = stage.node(name).end
+    for name in stage.world.nodes:
+        stage.do(name, "start")
+    stage.settle()
+    stage.cut("a")
+    stage.elect("a", "b", "c")
+    stage.world.crash(stage.node("a"))
+    stage.world.boot(stage.node("a"))
+    stage.round(5)
+    stage.do("b", "answer", "c")
+    stage.do("c", "answer", "c")
+    stage.hear("c", "b")
+    stage.do("c", "promote", limit=12.0)
+    stage.hear("a", "c")
+    stage.do("a", "watch")
+    stage.hear("c", "a")
+    stage.do("c", "promote", limit=12.0)
+    stage.settle("c")
+    return stage
+
+
 # -- a copy that is not whole ------------------------------------------------------------------------------------
 
 
@@ -555,6 +603,9 @@ def back_and_alone_again(core: Core = REAL) -> Stage:
     position = stage.node("a").end
     stage.world.write(stage.node("a"))
     _c_streams_nothing(stage)
+    task = stage.until("a", "monitor", words.Name)  # it leaves '' and dies before it can do more
+    stage.world.advance(task)
+    stage.world.kill(task)
     for _ in range(2):
         stage.do("a", "monitor")
     stage.world.stream(stage.node("c"), position - stage.node("c").end - 1)
@@ -778,7 +829,7 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, answer_not_stored_in_time, old_answer,
         late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, a_primary_answers, candidate_answers_another,
         demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
-        slot_of_a_failed_candidate, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
+        slot_of_a_failed_candidate, remains_of_a_timeline, first_primary_dies_unseen, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
         set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
         back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, back_and_alone_again, not_alone_half_said, two_say_alone, alone_handed_on,
         alone_erased_by_an_older_word,
