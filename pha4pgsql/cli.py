@@ -17,10 +17,9 @@ from pha4pgsql import VERSION, cli_status, pacemaker, paths, text
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pha4pgsql.text import Cluster, Named
-    from pha4pgsql.words import Vote
 
 USAGE, NO_CLUSTER, NO_QUORUM = 100, 101, 102
 
@@ -229,7 +228,10 @@ def explain(missing: Sequence[str], limit: float) -> Failure:
     site = look()
     failed = text.view(cli_status.parse(pacemaker.status())).failed
     reasons = [f"failed: {one.operation} on {one.node}: {one.reason or one.said}" for one in failed]
-    waiting = first_election(site, cli_status.votes(site.named.primitive, timeout=3.0))
+    shown = cli_status.votes(site.named.primitive, timeout=3.0)
+    primaries = site.cluster.where(site.named.primitive, "promoted")
+    info = site.cluster.properties.get(f"{site.named.primitive}_REPL_INFO", "")
+    waiting = cli_status.notes(shown, cli_status.rules(site.named), primaries, info)
     lines = "".join(f"\n  {line}" for line in [*missing, *conditions(site), *waiting, *reasons])
     hint = "cls_status shows the whole state; correct the cause, then run the command again"
     return ClusterRefusal(f"not reached within {limit:g} s:{lines}", hint)
@@ -246,15 +248,6 @@ def conditions(site: Site) -> list[str]:
         f", score {member.attributes.get(f'master-{named.primitive}', 'none')}"
         for node, member in online
     ]
-
-
-def first_election(site: Site, votes: Mapping[str, Vote]) -> list[str]:
-    """Why a new set has no primary: while nobody has a term, every member has to answer (safety rule 8)."""
-    silent = [node for node in members(site) if node not in votes]
-    if not silent or any(one.eras for one in votes.values()):
-        return []
-    who = " and ".join(silent)
-    return [f"nobody has ever been promoted, so every member has to answer, and {who} did not; `cls_setup NODE` names a first primary"]
 
 
 # ---------------------------------------------------------------- the commands

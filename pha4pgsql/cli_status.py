@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pha4pgsql import pacemaker, text, vote
+from pha4pgsql.parameters import PGSQL
+from pha4pgsql.settings import read_settings
+from pha4pgsql.site import rules_of
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pha4pgsql.text import Cluster, Collection, FailedAction, History, Named, Placed, Tree, View
-    from pha4pgsql.words import Vote
+    from pha4pgsql.words import Rules, Vote
 
 
 def parse(xml: str) -> Tree:
@@ -56,10 +59,14 @@ class Follower(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the nodes told beside Pacemaker: timelines by the votes and by the primary, and its standbys. Empty where unknown."""
+    """What the nodes told beside Pacemaker: timelines by the votes and by the primary, and its standbys. Empty where unknown.
+
+    `notes` is what a person has to know: who goes on alone, why nobody can be promoted.
+    """
 
     timelines: Mapping[str, int]
     followers: tuple[Follower, ...]
+    notes: tuple[str, ...] = ()
 
 
 UNTOLD = Told({}, ())
@@ -76,13 +83,33 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     """Ask the nodes' votes, and the primary through the writer address while this node has quorum."""
     if named is None:
         return UNTOLD
-    timelines = {node: one.eras[-1].timeline for node, one in votes(named.primitive, timeout).items() if one.eras}
+    shown = votes(named.primitive, timeout)
+    timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
+    known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""))
     if len(primaries) != 1 or not sight.quorate:
-        return Told(timelines, ())
+        return Told(timelines, (), known)
     rows = _rows(named, timeout)
     current = {name: row[2] for row in rows for name in (primaries[0], row[0]) if name}
-    return Told({**timelines, **current}, tuple(Follower(row[0], row[1]) for row in rows if row[0]))
+    return Told({**timelines, **current}, tuple(Follower(row[0], row[1]) for row in rows if row[0]), known)
+
+
+def rules(named: Named) -> Rules:
+    """The set's rules, by its parameters in the CIB."""
+    settings, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in named.parameters.items()})
+    return rules_of(settings)
+
+
+def notes(shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str], repl_info: str) -> tuple[str, ...]:
+    """What a person has to know of elections; nothing while all is well."""
+    for primary in primaries:
+        said = shown[primary].said if primary in shown else None
+        if said and said.owner == primary and said.term == shown[primary].reign:
+            return (f"{primary} goes on alone since no standby confirms (term {said.term}): what is committed now is on {primary} only",)
+    if primaries or not shown:
+        return ()
+    why = vote.obstacle(shown, wanted, override=repl_info if "|" not in repl_info else "")
+    return (why,) if why else ()
 
 
 def votes(primitive: str, timeout: float) -> dict[str, Vote]:
@@ -164,6 +191,7 @@ class Report(NamedTuple):
     vips: Mapping[str, str | None]
     rows: tuple[Row, ...]
     view: View
+    notes: tuple[str, ...] = ()
 
 
 def report(sight: Sight, named: Named | None, told: Told) -> Report:
@@ -181,6 +209,7 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         vips={vip: next(iter(cluster.where(vip, "started")), None) for vip in (named.addresses if named else ())},
         rows=tuple(_row(cluster, primitive, node, told, primaries) for node in sorted({*cluster.members, *(named.nodes if named else ())})),
         view=sight.view,
+        notes=told.notes,
     )
 
 
@@ -210,6 +239,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "vips": dict(report.vips),
         "nodes": [row._asdict() for row in report.rows],
         "failed_actions": [one._asdict() for one in report.view.failed],
+        "notes": list(report.notes),
         "dc": report.view.dc or None,
         "node": report.here,
     }
@@ -224,6 +254,7 @@ def as_text(report: Report) -> str:
         "Full list of resources:", "", *(line for one in view.resources for line in _resource(one, view)), "",
         "Node Attributes:", *_attributes(view), "",
         *_replication(report),
+        *_attention(report),
         "Migration Summary:", *_migrations(view), "",
         *_failures(view),
         f"{report.repl_name}:{report.repl_info or ''}",
@@ -310,6 +341,10 @@ def _attributes(view: View) -> list[str]:
         lines.append(f"* Node {node}:")
         lines += [f"    + {name:<34}: {value:<10}".rstrip() for name, value in sorted(view.attributes[node].items())]
     return lines
+
+
+def _attention(report: Report) -> list[str]:
+    return ["Attention:", *(f"* {note}" for note in report.notes), ""] if report.notes else []
 
 
 def _replication(report: Report) -> list[str]:

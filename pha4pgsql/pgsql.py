@@ -16,11 +16,13 @@ from pha4pgsql.vote import (
     Elected,
     Lost,
     Waiting,
+    able,
     await_timeline,
     cut,
     divergence,
     elect,
     newest_statement,
+    obstacle,
     outvoted,
     promise,
     resolve,
@@ -318,19 +320,7 @@ def stand(scene: Scene) -> Procedure:
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
-    return Outcome(True, obstacle(scene))
-
-
-def obstacle(scene: Scene) -> str:
-    """Why nobody can be elected by what is visible, or empty."""
-    visible = {node: vote for node, vote in scene.votes if node in scene.rules.members and vote.lsn}
-    if winners(scene):
-        return ""
-    owner = newest_statement(visible.values()).owner
-    silent = " ".join(node for node in scene.rules.members if node not in visible)
-    if owner and owner not in visible:
-        return f"no primary: {owner} may have gone on alone, so nobody is promoted without its answer"
-    return f"no primary: the positions of {len(visible)} of {len(scene.rules.members)} members are known, missing: {silent or 'none'}"
+    return Outcome(True, obstacle(dict(scene.votes), scene.rules, override=scene.override))
 
 
 def standing(scene: Scene) -> str | None:
@@ -359,21 +349,8 @@ def runs(scene: Scene, node: str) -> bool:
 
 
 def winners(scene: Scene) -> list[str]:
-    """The members that would win an election by the positions that are visible; empty when too little is visible."""
-    rules = scene.rules
-    visible = {node: vote for node, vote in scene.votes if node in rules.members and vote.lsn}
-    place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
-    first = all(term == NEVER for term, _ in place.values())
-    if first and scene.override:
-        return [scene.override] if scene.override in visible else []
-    need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
-    owner = newest_statement(visible.values()).owner
-
-    def wins(node: str) -> bool:
-        backed = sum(place[other] <= place[node] for other in visible) >= need
-        return backed and (not owner or (owner in visible and place[owner] <= place[node]))
-
-    return [node for node in visible if runs(scene, node) and wins(node)]
+    """The members that run and would win an election by the positions that are visible."""
+    return [node for node in able(dict(scene.votes), scene.rules, override=scene.override) if runs(scene, node)]
 
 
 def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, config, pacemaker, pcs, system, text
+from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, system, text
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -117,10 +117,22 @@ def _with_primary(settings: Config, wanted: cib.Wanted, live: Element) -> cib.Wa
     """Return what is wanted without the operator's primary if that runs as primary already; another one is a refusal."""
     primaries = _cluster(live).where(settings.pgsql_resource, "promoted")
     if not wanted.primary or not primaries:
+        _refuse_a_past(settings, wanted.primary)
         return wanted
     if wanted.primary not in primaries:
         raise ClusterRefusal(f"the primary is {primaries[0]}, not {wanted.primary}: nothing was changed", "stop it with cls_stop first")
     return wanted._replace(primary="")
+
+
+def _refuse_a_past(settings: Config, primary: str) -> None:
+    """A first primary can be named only while no member has a term; afterwards their state files decide."""
+    known = [] if not primary or "CIB_file" in os.environ else cli_status.votes(settings.pgsql_resource, timeout=3.0).items()
+    with_terms = sorted(node for node, vote in known if vote.eras)
+    if with_terms:
+        raise ClusterRefusal(
+            f"{primary} cannot be named as first primary: {' '.join(with_terms)} had a primary before, and elections go by that; nothing was changed",
+            "cls_start elects one; to give up the history, see docs/failures.md",
+        )
 
 
 def _refuse_fencing_without_device(new: Element) -> None:

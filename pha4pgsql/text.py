@@ -491,7 +491,9 @@ def _histories(node: Tree) -> tuple[History, ...]:
 def _failed(one: Tree) -> FailedAction:
     """`op_key` is absent for what is no operation of a resource."""
     names = ("node", "exitstatus", "exitcode", "call", "status", "exitreason", "last-rc-change", "queued", "exec")
-    return FailedAction(one.get("op_key") or one.get("id", ""), *(one.get(name, "") for name in names))
+    words = [one.get(name, "") for name in names]
+    words[names.index("exitreason")] = unescape(words[names.index("exitreason")])  # Pacemaker 2.1.5 escapes it twice
+    return FailedAction(one.get("op_key") or one.get("id", ""), *words)
 
 
 class ControlData(NamedTuple):

@@ -218,6 +218,39 @@ def stored_by(statement: Statement, votes: Mapping[str, Vote], members: Iterable
     return sum(1 for node in members if node in votes and votes[node].said == statement)
 
 
+def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> list[str]:
+    """The members that would win an election by the positions that are visible; empty when too little is visible."""
+    visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
+    place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
+    first = all(term == NEVER for term, _ in place.values())
+    if first and override:
+        return [override] if override in visible else []
+    need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
+    owner = newest_statement(visible.values()).owner
+
+    def wins(node: str) -> bool:
+        backed = sum(place[other] <= place[node] for other in visible) >= need
+        return backed and (not owner or (owner in visible and place[owner] <= place[node]))
+
+    return [node for node in visible if wins(node)]
+
+
+def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> str:
+    """Why nobody can be elected by what is visible, or empty."""
+    if able(votes, rules, override=override):
+        return ""
+    visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
+    owner = newest_statement(visible.values()).owner
+    silent = " ".join(node for node in rules.members if node not in visible)
+    if owner and owner not in visible:
+        return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
+    if not silent:
+        return "no primary: no member holds all that the others may have confirmed"
+    first = all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
+    why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""
+    return f"no primary: the positions of {len(visible)} of {len(rules.members)} members are known, missing: {silent}{why}"
+
+
 def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str]) -> Ballot | None:
     """The highest promise above `term` that a member shows, or None."""
     highest = max((votes[node].promised for node in members if node in votes), default=NEVER)

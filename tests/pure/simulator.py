@@ -34,6 +34,15 @@ OPERATION = 60.0
 """Seconds that Pacemaker gives an operation."""
 
 
+FLAWS = {
+    "slots are kept": "Launch has to remove the slots of earlier terms",
+    "stores are lost": "Store has to be on disk before the next action",
+    "an old upstream is tried again": "Follow has to be obeyed before it returns: no receiver begins with the old settings after it",
+    "names are not written": "Name has to be in the file that a restart reads",
+}
+"""What the adapters owe the core, for worlds in which they do not give it: that has to be noticed too."""
+
+
 class Violation(AssertionError):
     """The core broke a promise in this world."""
 
@@ -145,9 +154,10 @@ class Node:
         self.histories: dict[int, Chain] = {1: ((1, 0),)}
         self.target = 1
         self.segments = {1}
-        self.state = State()
+        self.state = self.older = State()
         self.names = ""
         self.follows: Upstream | None = None
+        self.former: Upstream | None = None
         self.slots: set[str] = set()
         # PostgreSQL
         self.run = Run.DOWN
@@ -211,8 +221,7 @@ class World:
         self.tick = 1.0
         self.trace = trace
         self.log: list[str] = []
-        self.flaws: frozenset[str] = frozenset()
-        """What the adapters owe the core and do not give: mutations of the world."""
+        self.flaws: frozenset[str] = frozenset()  # of FLAWS
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -370,12 +379,13 @@ class World:
     def act(self, node: Node, action: Action) -> None:  # noqa: C901, PLR0912 - one branch for each word
         """Perform one action."""
         if isinstance(action, words.Store):
+            node.older = node.state
             node.state = action.state
             self.check_labels(node)
         elif isinstance(action, words.Publish):
             self.publish(node, action.vote)
         elif isinstance(action, words.Follow):
-            node.follows = action.upstream
+            node.former, node.follows = node.follows, action.upstream
         elif isinstance(action, words.Name):
             node.names, node.proven = action.names, False
         elif isinstance(action, words.MakeSlots):
@@ -417,10 +427,12 @@ class World:
         """Start the postmaster as standby; slots of earlier terms are removed before."""
         if node.run is not Run.DOWN:
             return
-        node.names, node.follows = action.names, action.upstream
+        node.follows = action.upstream
+        if "names are not written" not in self.flaws:
+            node.names = action.names
         if "slots are kept" not in self.flaws:
             node.slots = set()
-        node.session = node.checkpointer = action.names
+        node.session = node.checkpointer = node.names
         node.flushed = node.end
         node.run, node.silent, node.asked_to_promote, node.promotion = Run.STARTING, False, False, None
 
@@ -468,6 +480,8 @@ class World:
         self.kill(node.watcher)
         self.die(node)
         del node.wal[node.flushed:]
+        if "stores are lost" in self.flaws:
+            node.state = node.older
         node.up, node.view = False, {}
         self.attributes = {key: value for key, value in self.attributes.items() if key[0] != node.name or key[1].endswith("data-status")}
 
@@ -478,7 +492,7 @@ class World:
         node.up = True
         old = self.published[node.name]
         if old and self.random.random() < 0.3:  # a peer may hand back what it remembers of us
-            node.view[node.name] = self.random.choice(old)
+            self.publish(node, self.random.choice(old))
 
     def ready(self, node: Node) -> None:
         if node.run is Run.STARTING:
@@ -548,7 +562,7 @@ class World:
 
     def connect(self, node: Node) -> None:
         """The receiver tries its upstream: a slot that is there and free, and whatever PostgreSQL checks."""
-        wanted = node.follows
+        wanted = node.former if "an old upstream is tried again" in self.flaws and self.random.random() < 0.3 else node.follows
         if node.receiver or wanted is None or node.run not in (Run.STANDBY, Run.STARTING) or node.asked_to_promote or wanted.node not in self.nodes:
             return
         upstream = self.nodes[wanted.node]
@@ -1278,11 +1292,12 @@ def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = Fal
     return player
 
 
-def play(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, trace: bool = False, moves: int = 0, live: bool = True) -> World:
+def play(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, trace: bool = False, moves: int = 0, live: bool = True, flaw: str = "") -> World:
     """One run; raises Violation. The seed says everything."""
     setting = settings[seed % len(settings)]
     player = prepare(setting, seed, core, trace=trace)
     world = player.world
+    world.flaws = frozenset(filter(None, (flaw,)))
     try:
         player.chaos(moves or world.random.randint(8, 60))
         if not live:
@@ -1307,11 +1322,11 @@ def explain(seed: int, core: Core = REAL, *, settings: tuple[Setting, ...] = SET
     return f"seed {seed} holds"
 
 
-def hunt(seeds: Iterable[int], core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, live: bool = True) -> tuple[int, str] | None:
+def hunt(seeds: Iterable[int], core: Core = REAL, *, settings: tuple[Setting, ...] = SETTINGS, live: bool = True, flaw: str = "") -> tuple[int, str] | None:
     """The first seed that breaks a promise, and which."""
     for seed in seeds:
         try:
-            play(seed, core, settings=settings, live=live)
+            play(seed, core, settings=settings, live=live, flaw=flaw)
         except Violation as violation:
             return seed, str(violation)
     return None

@@ -423,6 +423,7 @@ def first_primary_dies_unseen(core: Core = REAL) -> Stage:
     stage.hear("a", "c")
     stage.do("a", "watch")
     stage.hear("c", "a")
+    stage.round(5, "c")
     stage.do("c", "promote", limit=12.0)
     stage.settle("c")
     return stage

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pha4pgsql import cli, cli_status, pacemaker, text
-from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Vote
+from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests" / "samples"
@@ -79,14 +79,41 @@ def test_a_name_that_the_cluster_does_not_know_is_named() -> None:
     assert any("nodeX" in reason for reason in cli.missing_for_standbys(changed))
 
 
+THREE = Rules("pgsql", ("node1", "node2", "node3"))
+ERA = Era(2, Lsn(100), Ballot(1, "node1"))
+
+
+def shown(**votes: Vote) -> tuple[str, ...]:
+    return cli_status.notes(votes, THREE, (), "")
+
+
 def test_a_first_election_that_waits_names_the_silent() -> None:
     """Nobody has a term and one member has not answered: the operator learns whom all wait for, and the way out."""
-    silent = {"node1": Vote(), "node2": Vote()}
-    (reason,) = cli.first_election(site(), silent)
+    new = Vote(lsn=Lsn(50))
+    (reason,) = shown(node1=new, node2=new)
     assert "node3" in reason
     assert "cls_setup" in reason
-    assert cli.first_election(site(), {**silent, "node3": Vote()}) == []
-    assert cli.first_election(site(), {"node1": Vote(eras=(Era(1, Lsn(0), Ballot(1, "node1")),))}) == []
+    assert shown(node1=new, node2=new, node3=new) == ()
+
+
+def test_it_is_told_whose_answer_an_election_misses() -> None:
+    """Later two of three are enough, but not without the one that went on alone."""
+    old = Vote(eras=(ERA,), lsn=Lsn(150))
+    assert shown(node1=old, node2=old) == ()
+    (reason,) = shown(node1=old)
+    assert "node2 node3" in reason
+    alone = old._replace(said=Statement(Ballot(1, "node1"), 1, "node1"))
+    (reason,) = shown(node2=alone, node3=alone)
+    assert "node1" in reason
+
+
+def test_a_primary_that_goes_on_alone_is_told() -> None:
+    """What is committed then is on one node only: the most important thing to know."""
+    said = Statement(Ballot(1, "node1"), 1, "node1")
+    votes = {"node1": Vote(eras=(ERA,), reign=ERA.term, said=said)}
+    (note,) = cli_status.notes(votes, THREE, ("node1",), "")
+    assert "node1" in note
+    assert cli_status.notes({"node1": votes["node1"]._replace(said=said._replace(owner=""))}, THREE, ("node1",), "") == ()
 
 
 def test_conditions_tell_every_online_member() -> None:
