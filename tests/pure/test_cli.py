@@ -83,27 +83,27 @@ THREE = Rules("pgsql", ("node1", "node2", "node3"))
 ERA = Era(2, Lsn(100), Ballot(1, "node1"))
 
 
-def shown(**votes: Vote) -> tuple[str, ...]:
+def noted(**votes: Vote) -> tuple[str, ...]:
     return cli_status.notes(votes, THREE, (), "")
 
 
 def test_a_first_election_that_waits_names_the_silent() -> None:
     """Nobody has a term and one member has not answered: the operator learns whom all wait for, and the way out."""
     new = Vote(lsn=Lsn(50))
-    (reason,) = shown(node1=new, node2=new)
+    (reason,) = noted(node1=new, node2=new)
     assert "node3" in reason
     assert "cls_setup" in reason
-    assert shown(node1=new, node2=new, node3=new) == ()
+    assert noted(node1=new, node2=new, node3=new) == ()
 
 
 def test_it_is_told_whose_answer_an_election_misses() -> None:
     """Later two of three are enough, but not without the one that went on alone."""
     old = Vote(eras=(ERA,), lsn=Lsn(150))
-    assert shown(node1=old, node2=old) == ()
-    (reason,) = shown(node1=old)
+    assert noted(node1=old, node2=old) == ()
+    (reason,) = noted(node1=old)
     assert "node2 node3" in reason
     alone = old._replace(said=Statement(Ballot(1, "node1"), 1, "node1"))
-    (reason,) = shown(node2=alone, node3=alone)
+    (reason,) = noted(node2=alone, node3=alone)
     assert "node1" in reason
 
 
