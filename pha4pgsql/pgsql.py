@@ -265,6 +265,9 @@ def follow(scene: Scene) -> Procedure:
     if isinstance(adopted, Outcome):
         yield from _tell(scene)
         return adopted
+    blocked = misled(scene)
+    if blocked:
+        return Outcome(False, blocked)
     state, upstream = adopted
     steps: list[Action] = [Store(state)] if state != scene.state else []
     steps += [Follow(upstream)] if scene.instance.upstream != upstream else []
@@ -272,6 +275,18 @@ def follow(scene: Scene) -> Procedure:
         scene = yield steps
     yield from _tell(scene)
     return Outcome(True)
+
+
+def misled(scene: Scene) -> str:
+    """Why PostgreSQL cannot follow before it was restarted: it has fetched the history of another timeline of the same number.
+
+    PostgreSQL never fetches a history file that exists, and would ask for WAL that nobody has. A start puts it away.
+    """
+    for timeline, _, start in scene.instance.unheld:
+        for era in scene.vote(reigning(scene)).eras:
+            if era.timeline == timeline and era.start != start:
+                return f"the history file of timeline {timeline} is of another one that began at {start}, the primary's at {era.start}; restart"
+    return ""
 
 
 def follow_visible(scene: Scene) -> Procedure:
@@ -523,8 +538,8 @@ def reign(scene: Scene) -> Procedure:
     if term == NEVER:
         return Outcome(False, "PostgreSQL became primary without an election (promoted by hand?)")
     higher = outvoted(term, dict(scene.votes), scene.rules.members)
-    if higher:
-        yield [_next_round(scene)]
+    if higher:  # of two promoted nodes Pacemaker keeps the one with the higher score
+        yield [*attributes(scene, {(scene.me, "score"): "-INFINITY"}), _next_round(scene)]
         return Outcome(False, f"term {term} is outvoted: {higher} is promised")
     scene = yield from _settle(scene)
     steps = show(scene)
@@ -585,7 +600,9 @@ def _steer(scene: Scene, *, until: float) -> Look:
 
 
 def lacking(scene: Scene) -> bool:
-    """Whether a primary's commits wait for somebody who does not stream, so that it should look after its set now."""
+    """Whether a primary should look after its set now: its commits wait for somebody who does not stream, or it is outvoted."""
+    if scene.state.reign != NEVER and outvoted(scene.state.reign, dict(scene.votes), scene.rules.members):
+        return True
     streaming = {follower.name for follower in followers_of(scene)}
     named = named_in(scene.instance.names)
     return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.sync_count and bool(named)

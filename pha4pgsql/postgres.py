@@ -224,6 +224,7 @@ def _from_row(settings: Settings, row: dict[str, Any]) -> Instance:
         followers=tuple(_follower(*fields) for fields in row["followers"]),
         slots=tuple(slot for slot in row["slots"] if slot.startswith(f"{settings.replication_slot_name}_")),
         histories=histories(settings),
+        unheld=histories(settings, held=False),
     )
     if not standby:
         return seen
@@ -263,8 +264,8 @@ def controldata(settings: Settings) -> text.ControlData | None:
         return None
 
 
-def histories(settings: Settings) -> tuple[tuple[int, int, Lsn], ...]:
-    """(timeline, parent, switch point) of every timeline of which the local WAL holds a segment.
+def histories(settings: Settings, *, held: bool = True) -> tuple[tuple[int, int, Lsn], ...]:
+    """(timeline, parent, switch point) of every history file whose timeline the local WAL holds a segment of, or of the others.
 
     A history file alone proves nothing: a receiver fetches it before the first byte, an archive may bring it.
     """
@@ -273,10 +274,10 @@ def histories(settings: Settings) -> tuple[tuple[int, int, Lsn], ...]:
         files = os.listdir(folder)
     except OSError:
         return ()
-    held = {int(name[:8], 16) for name in files if re.fullmatch(r"[0-9A-F]{24}(\.partial)?", name)}
+    segments = {int(name[:8], 16) for name in files if re.fullmatch(r"[0-9A-F]{24}(\.partial)?", name)}
     found = []
     for name in sorted(files):
-        if re.fullmatch(r"[0-9A-F]{8}\.history", name) and int(name[:8], 16) in held:
+        if re.fullmatch(r"[0-9A-F]{8}\.history", name) and (int(name[:8], 16) in segments) is held:
             with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as stream:
                 switches = text.history(stream.read())
             if switches:

@@ -134,6 +134,9 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
         return Lost(objection)
     if all(answer.term == NEVER for answer in answers.values()):
         return _elect_first(ballot, answers, rules, override)
+    if answers[me].term == NEVER:  # what was there before the first term was confirmed to nobody here, and must not be lost all the same
+        leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
+        return Lost(f"{leader} has followed a primary of this cluster, {me} never has", leader)
     backing = {node: answer for node, answer in answers.items() if not further(answer, answers[me])}
     newest = max((vote.said for vote in heard.values()), key=lambda said: said.number)
     if len(backing) >= rules.answers_needed and (not newest.owner or newest.owner in backing):
@@ -229,7 +232,7 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> list
     owner = newest_statement(visible.values()).owner
 
     def wins(node: str) -> bool:
-        backed = sum(place[other] <= place[node] for other in visible) >= need
+        backed = sum(place[other] <= place[node] for other in visible) >= need and (first or place[node][0] != NEVER)
         return backed and (not owner or (owner in visible and place[owner] <= place[node]))
 
     return [node for node in visible if wins(node)]

@@ -201,6 +201,7 @@ class Instance(NamedTuple):
     `receiving`: a WAL receiver process exists; `streaming`: it gets WAL. `upstream`: what the settings file names. `names`: the
     synchronous_standby_names in the settings file, `names_shown` what a session sees (None: could not ask).
     `histories`: (timeline, parent, switch point) of every timeline of which the local WAL holds a segment.
+    `unheld`: the same of history files of which it holds no segment.
     `checkpoint` is the last one of the control file.
     `proven`: a commit of our own was seen waiting for synchronous replication since the last change of `names`.
     """
@@ -218,6 +219,7 @@ class Instance(NamedTuple):
     followers: tuple[Follower, ...] = ()
     slots: tuple[str, ...] = ()
     histories: tuple[tuple[int, int, Lsn], ...] = ()
+    unheld: tuple[tuple[int, int, Lsn], ...] = ()
     proven: bool = False
 
 

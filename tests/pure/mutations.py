@@ -132,7 +132,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     )),
     Mutation("promised not raised to the primary's term", (
         ("pgsql", "state._replace(promised=max(state.promised, vote.reign), eras=vote.eras", "state._replace(eras=vote.eras"),
-    )),
+    ), covered="a term is won by N-k promises, so no lower ballot can be won after it, whoever else has not promised; the WAL of the term answers for itself"),
     Mutation("primary's terms not adopted", (
         ("pgsql", "vote.reign), eras=vote.eras, pending=NEVER", "vote.reign), pending=NEVER"),
     )),
@@ -176,7 +176,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- alone
     Mutation("alone: one voice fewer", (("pgsql", "if voices > rules.sync_count else []", "if voices >= rules.sync_count else []"),)),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
-    Mutation("alone: stored without promising", (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),)),
+    Mutation("alone: stored without promising", (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),), covered="as above; and a voice is no primary, so it overwrites nothing with an older word of its own (with that: the last mutation of this table)"),
     Mutation("alone: not inherited", (("pgsql", "    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said\n", "    said = scene.state.said\n"),)),
     Mutation("alone: left before k have caught up", (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),)),
     Mutation("alone: left by a position of before it was alone again", (
@@ -186,7 +186,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("pgsql", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),
     )),
     Mutation("alone: the owner's answer is not asked", (("vote", " and (not newest.owner or newest.owner in backing):", ":"),)),
-    Mutation("alone: a primary stores others' statements", (("vote", "or (state.reign != NEVER and not own)", ""),)),
+    Mutation("alone: a primary stores others' statements", (("vote", "or (state.reign != NEVER and not own)", ""),), covered="it then sees its own promise above its term, so it says nothing any more and is demoted; what it says of an older term is not newer"),
     Mutation("alone: an older statement is stored", (("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),)),
     Mutation("alone: without any statement", (
         ("pgsql", "        elif alone and not rules.strict:\n            voices = stored_by(said, dict(scene.votes), rules.members)\n            scene = yield [Name(\"\")] if voices > rules.sync_count else []\n",
@@ -204,8 +204,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ), live=True),
     # -- steps turned round
     Mutation("slots before the reign is stored", (("pgsql", PROMOTION, PROMOTION.replace("Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)")),)),
-    Mutation("slots after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace("Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),")),)),
-    Mutation("set named after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),")),)),
+    Mutation("slots after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace("Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),")),), covered="a follower without its slot waits; nobody is let in too early"),
+    Mutation("set named after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),")),), covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter"),
     Mutation("not alone: published before it is stored", (
         ("pgsql", "            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
          "            return (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n"),
@@ -213,28 +213,28 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("alone: published before it is stored", (
         ("pgsql", "                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]\n            else:",
          "                scene = yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]\n            else:"),
-    )),
+    ), covered="others then hold 'alone', which makes elections harder, never easier; the next statement of this primary has the same number and the same content"),
     Mutation("alone: set emptied before it is said anew", (
         ("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),
     )),
     Mutation("demote: launched before the reign is ended", (
         ("pgsql", "        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]\n",
          "        scene = yield [Launch(None, quorum_names(scene.rules, scene.me)), Store(state), Publish(my_vote(scene._replace(state=state)))]\n"),
-    )),
+    ), covered="a standby whose file says that it reigns answers nothing and follows nobody; it is demoted once more"),
     # -- guards
-    Mutation("promoted although the end of WAL is not the answered one", (("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),)),
-    Mutation("promoted although WAL may still arrive", (("pgsql", "    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):\n", "    if False:\n"),)),
+    Mutation("promoted although the end of WAL is not the answered one", (("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),), covered="nobody moves the WAL of a member between its answer and a higher promise: its receiver is gone, and what it follows is bound by the promise"),
+    Mutation("promoted although WAL may still arrive", (("pgsql", "    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):\n", "    if False:\n"),), covered="the same: the answer was given without a receiver and without an upstream, a new upstream needs a promise that ends this attempt"),
     Mutation("promoted although another ballot is promised", (("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),)),
-    Mutation("promoted although a higher promise is visible", (("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),)),
-    Mutation("answered although another ballot was promised meanwhile", (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),)),
-    Mutation("answered although an upstream was set meanwhile", (("pgsql", "or scene.state.promised != ballot or scene.instance.upstream is not None:", "or scene.state.promised != ballot:"),)),
+    Mutation("promoted although a higher promise is visible", (("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),), covered="it saves a useless promotion, no commit: who has promised higher confirms nothing to the lower term, and the own promise is checked apart"),
+    Mutation("answered although another ballot was promised meanwhile", (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),), covered="the promise stands in the same vote as the answer, and the candidate gives up when it sees it"),
+    Mutation("answered although an upstream was set meanwhile", (("pgsql", "or scene.state.promised != ballot or scene.instance.upstream is not None:", "or scene.state.promised != ballot:"),), covered="an upstream is set together with the promise of its term: either that is another ballot, or the candidate was promoted already"),
     Mutation("answered while starting with an upstream", (("pgsql", "    if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:\n", "    if False:\n"),)),
     Mutation("candidate followed although remains of a newer timeline are here", (("pgsql", " and not strays(scene):", ":"),)),
-    Mutation("follower further than the candidate", (("pgsql", "if node != scene.me and given.lsn <= mine and cut", "if node != scene.me and cut"),)),
+    Mutation("follower further than the candidate", (("pgsql", "if node != scene.me and given.lsn <= mine and cut", "if node != scene.me and cut"),), covered="PostgreSQL itself refuses a start beyond the switch point, and here the numbers tell the truth because the terms are equal"),
     Mutation("follower of other terms", (("pgsql", "given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "given.lsn <= mine"),)),
-    Mutation("a stopped primary reigns for ever", (("pgsql", "return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state", "return scene.state"),)),
+    Mutation("a stopped primary reigns for ever", (("pgsql", "return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state", "return scene.state"),), covered="it only does not answer from its disk; start and demote end the reign"),
     Mutation("start leaves the reign", (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),), live=True),
-    Mutation("an outvoted candidate goes on waiting", (("pgsql", "        if higher or scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term", "        if scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term"),)),
+    Mutation("an outvoted candidate goes on waiting", (("pgsql", "        if higher or scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term", "        if scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term"),), covered="it only wastes the rest of its time: nobody confirms anything to it"),
     Mutation("alone: primaries store, without promising, their own older word over it", (
         ("vote", "or (state.reign != NEVER and not own)", ""),
         ("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),

@@ -38,7 +38,6 @@ FLAWS = {
     "slots are kept": "Launch has to remove the slots of earlier terms",
     "stores are lost": "Store has to be on disk before the next action",
     "an old upstream is tried again": "Follow has to be obeyed before it returns: no receiver begins with the old settings after it",
-    "names are not written": "Name has to be in the file that a restart reads",
 }
 """What the adapters owe the core, for worlds in which they do not give it: that has to be noticed too."""
 
@@ -254,6 +253,7 @@ class World:
             node.target = timeline
             node.segments.add(timeline)
             node.state = State(term, (Era(timeline, Lsn(start), term),), reign=term if node.name == first else NEVER)
+            node.older = node.state
             node.names = node.session = node.checkpointer = self.core.pgsql.quorum_names(self.rules, node.name)
             node.run, node.round = Run.STANDBY, 2
         primary = self.nodes[first]
@@ -427,9 +427,7 @@ class World:
         """Start the postmaster as standby; slots of earlier terms are removed before."""
         if node.run is not Run.DOWN:
             return
-        node.follows = action.upstream
-        if "names are not written" not in self.flaws:
-            node.names = action.names
+        node.names, node.follows = action.names, action.upstream
         if "slots are kept" not in self.flaws:
             node.slots = set()
         node.session = node.checkpointer = node.names
@@ -562,7 +560,7 @@ class World:
 
     def connect(self, node: Node) -> None:
         """The receiver tries its upstream: a slot that is there and free, and whatever PostgreSQL checks."""
-        wanted = node.former if "an old upstream is tried again" in self.flaws and self.random.random() < 0.3 else node.follows
+        wanted = node.former if "an old upstream is tried again" in self.flaws and self.random.random() < 0.6 else node.follows
         if node.receiver or wanted is None or node.run not in (Run.STANDBY, Run.STARTING) or node.asked_to_promote or wanted.node not in self.nodes:
             return
         upstream = self.nodes[wanted.node]

@@ -213,6 +213,28 @@ def confirmed_by_a_receiver_that_lives_on(core: Core = REAL) -> Stage:
     return stage
 
 
+def answer_of_a_server_that_starts(core: Core = REAL) -> Stage:
+    """c is starting and receives already, which cannot be seen before it accepts connections; b asks it."""
+    stage = Stage(STRICT, core)
+    stage.do("b", "answer", "b")
+    stage.do("c", "stop")
+    stage.settle()
+    stage.hear("c", "a")
+    task = stage.until("c", "start", words.Launch, settle=False)
+    stage.world.advance(task)
+    stage.world.kill(task)
+    stage.world.connect(stage.node("c"))
+    stage.quietly("c", "answer", "b")
+    stage.hear("b", "c")
+    stage.do("b", "promote", limit=12.0)
+    stage.settle("b")
+    stage.world.write(stage.node("a"))
+    stage.world.stream(stage.node("c"), 9)
+    stage.world.flush(stage.node("c"))
+    stage.settle("a")
+    return stage
+
+
 def a_primary_answers(core: Core = REAL) -> Stage:
     """b asks a, which is primary, and c's answer does not arrive; a goes on and c confirms."""
     stage = Stage(STRICT, core)
@@ -706,7 +728,13 @@ def alone_handed_on(core: Core = REAL) -> Stage:
     stage.do("a", "demote")
     stage.settle()
     stage.round(5)
-    stage.elect("b", "a", "c")
+    stage.answers("b", "a", "c")
+    task = stage.until("b", "promote", words.Promote)
+    stage.act_once(task)
+    stage.settle("b", "c")
+    stage.act_once(task)
+    stage.settle("b", "c")
+    stage.finish(task)
     for _ in range(3):
         stage.settle("b", "c")
         for name in ("c", "b"):
@@ -828,7 +856,7 @@ def rejoin_by_numbers(core: Core = REAL) -> Stage:
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
     story.__name__: story for story in (
         answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, answer_not_stored_in_time, old_answer,
-        late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, a_primary_answers, candidate_answers_another,
+        late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, answer_of_a_server_that_starts, a_primary_answers, candidate_answers_another,
         demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
         slot_of_a_failed_candidate, remains_of_a_timeline, first_primary_dies_unseen, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
         set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
