@@ -36,7 +36,7 @@ class Bench:
 
     def lab(self, verb: str, *words: str, check: bool = True, quiet: bool = True) -> str:
         """Run `cls_lab VERB --name NAME WORDS` and return what it prints."""
-        done = subprocess.run([LAB, verb, "--name", self.name, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", check=False)
+        done = subprocess.run([LAB, verb, "--name", self.name, *words], capture_output=True, encoding="utf-8", check=False)
         if check and done.returncode:
             sys.exit(f"cls_lab {verb} {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout if done.returncode == 0 or not quiet else ""

@@ -769,6 +769,8 @@ def demote(scene: Scene) -> Procedure:
         return (yield from demote(scene))
     if scene.instance.run not in (Run.STANDBY, Run.STARTING):
         return Outcome(False, f"PostgreSQL did not start as standby (it is {scene.instance.run.value})")
+    if scene.round <= scene.state.promised.round:  # no monitor has seen this reign: the next attempt needs a round of its own
+        yield [_next_round(scene)]
     return Outcome(True)
 
 

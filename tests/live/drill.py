@@ -28,6 +28,8 @@ WRITER = Path(__file__).parent / "writer.py"
 STATE = "/var/lib/pgsql/tmp/pgsql.state"
 PATIENCE = 60.0
 """Seconds for which a condition is waited for: the machine may be busy with other things; nothing here measures speed."""
+LONG = 2.0
+"""A condition that took longer is told in the test's output."""
 _numbers = itertools.count(1)
 
 REBUILD = f"""
@@ -195,12 +197,15 @@ class Drill:
 
     def until(self, condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
         """Wait until a condition is true; its value."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
             value = condition()
+            passed = time.monotonic() - began
             if value:
+                if passed > LONG:
+                    print(f"[{passed:5.1f} s] until {what}")
                 return value
-            assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+            assert passed < timeout, f"not within {timeout:g} s: {what}"
             time.sleep(0.05)
 
     def stays(self, condition: Callable[[], object], what: str, seconds: float) -> None:
@@ -368,6 +373,13 @@ def alone(drill: Drill) -> tuple[str, list[str]]:
     drill.ban(*others)
     drill.until(lambda: drill.names(primary) == "" and drill.sql(primary, "select 1") == "1", f"{primary} goes on alone")
     return primary, others
+
+
+def one_primary(drill: Drill) -> None:
+    """Everything healed: whoever refuses is cloned anew, and then there is one primary and everybody follows it."""
+    drill.restore()
+    primaries = [name for name in drill.lab.members if drill.sql(name, "select pg_is_in_recovery()") == "f"]
+    assert primaries == [drill.primary()]
 
 
 def _text(path: Path) -> str:

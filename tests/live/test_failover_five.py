@@ -45,5 +45,5 @@ def test_two_standbys_of_five_lost(drill: Drill) -> None:
         drill.ban(third)
         writing.wait(50)
         assert drill.names(primary) == ""
-        assert len(drill.voices(primary)) >= 3, "alone, and not enough voices have stored it"  # noqa: PLR2004
+        assert len(drill.voices(primary)) >= 3, "alone, and not enough voices have stored it"
     assert drill.lost(writing) == []

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from drill import alone, change_of_role
+
 from pha4pgsql.lab_words import Plan
 
 if TYPE_CHECKING:

@@ -25,219 +25,530 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
     return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
 
 
-PROMOTION = (
-    "        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),\n"
-)
+PROMOTION = "        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
 
 MUTATIONS: tuple[Mutation, ...] = (
-    Mutation("answer without promise", (
-        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n"),
-        ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
-        ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
-    )),
-    Mutation("promise not on disk", (
-        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
-        ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
-    )),
-    Mutation("promise forgotten when a primary is seen", (
-        ("pgsql", "    if vote.reign < state.promised:\n", "    if False:\n"),
-        ("pgsql", "in (None, wanted) and term >= scene.state.promised", "in (None, wanted)"),
-    )),
-    Mutation("position read before the receiver is gone", (
-        ("pgsql", "    refusal = promise(_deposed(scene), ballot)\n", "    early = scene.instance.lsn\n    refusal = promise(_deposed(scene), ballot)\n"),
-        ("pgsql", "    end = scene.instance.lsn\n    said = Answer", "    end = early or scene.instance.lsn\n    said = Answer"),
-    )),
-    Mutation("receiver not waited for", (
-        ("pgsql", "    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n    promised =", "    promised ="),
-        ("pgsql", "if isinstance(promised, str) or scene.instance.receiving or scene", "if isinstance(promised, str) or scene"),
-    )),
-    Mutation("any answer counts, whatever its ballot", (
-        ("vote", "vote.answer and vote.answer.ballot == ballot}", "vote.answer}"),
-    )),
-    Mutation("one answer fewer", (("vote", "    if len(backing) >= rules.answers_needed and", "    if len(backing) >= rules.answers_needed - 1 and"),)),
-    Mutation("one acknowledgement fewer", (
-        ("pgsql", 'return f"ANY {rules.sync_count} ({others})"', 'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""'),
-        ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
-    )),
+    Mutation(
+        "answer without promise",
+        (
+            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n"),
+            ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
+            ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
+        ),
+    ),
+    Mutation(
+        "promise not on disk",
+        (
+            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
+            ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
+        ),
+    ),
+    Mutation(
+        "promise forgotten when a primary is seen",
+        (
+            ("pgsql", "    if vote.reign < state.promised:\n", "    if False:\n"),
+            ("pgsql", "in (None, wanted) and term >= scene.state.promised", "in (None, wanted)"),
+        ),
+    ),
+    Mutation(
+        "position read before the receiver is gone",
+        (
+            (
+                "pgsql",
+                "    refusal = promise(_deposed(scene), ballot)\n",
+                "    early = scene.instance.lsn\n    refusal = promise(_deposed(scene), ballot)\n",
+            ),
+            ("pgsql", "    end = scene.instance.lsn\n    said = Answer", "    end = early or scene.instance.lsn\n    said = Answer"),
+        ),
+    ),
+    Mutation(
+        "receiver not waited for",
+        (
+            ("pgsql", "    while scene.instance.receiving and scene.left > MARGIN:\n        scene = yield []\n    promised =", "    promised ="),
+            ("pgsql", "if isinstance(promised, str) or scene.instance.receiving or scene", "if isinstance(promised, str) or scene"),
+        ),
+    ),
+    Mutation("any answer counts, whatever its ballot", (("vote", "vote.answer and vote.answer.ballot == ballot}", "vote.answer}"),)),
+    Mutation(
+        "one answer fewer", (("vote", "    if len(backing) >= rules.answers_needed and", "    if len(backing) >= rules.answers_needed - 1 and"),)
+    ),
+    Mutation(
+        "one acknowledgement fewer",
+        (
+            (
+                "pgsql",
+                'return f"ANY {rules.sync_count} ({others})"',
+                'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""',
+            ),
+            ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
+        ),
+    ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
     Mutation("furthest by LSN", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return one.lsn > other.lsn\n"),)),
-    Mutation("furthest by (timeline, LSN)", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return (one.timeline, one.lsn) > (other.timeline, other.lsn)\n"),)),
-    Mutation("furthest by term only", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return one.term > other.term\n"),)),
-    Mutation("a primary answers", (
-        ("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),
-        ("pgsql", "    if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}: only",
-         "    if False:\n        return Outcome(False, f\"PostgreSQL is {scene.instance.run.value}: only"),
-        ("pgsql", "or scene.instance.receiving or scene.instance.run is Run.PRIMARY:", "or scene.instance.receiving:"),
-    )),
-    Mutation("a candidate that has begun answers", (
-        ("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),
-    )),
-    Mutation("the candidate does not bind itself", (
-        ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
-        ("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),
-    )),
-    Mutation("first election without all", (("vote", "    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed\n", "    need = rules.answers_needed\n"),), ("first",)),
+    Mutation(
+        "furthest by (timeline, LSN)",
+        (
+            (
+                "vote",
+                "    return (one.term, one.lsn) > (other.term, other.lsn)\n",
+                "    return (one.timeline, one.lsn) > (other.timeline, other.lsn)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "furthest by term only", (("vote", "    return (one.term, one.lsn) > (other.term, other.lsn)\n", "    return one.term > other.term\n"),)
+    ),
+    Mutation(
+        "a primary answers",
+        (
+            ("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),
+            (
+                "pgsql",
+                '    if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):\n        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}: only',
+                '    if False:\n        return Outcome(False, f"PostgreSQL is {scene.instance.run.value}: only',
+            ),
+            ("pgsql", "or scene.instance.receiving or scene.instance.run is Run.PRIMARY:", "or scene.instance.receiving:"),
+        ),
+    ),
+    Mutation("a candidate that has begun answers", (("vote", "    if state.reign != NEVER:\n        return f", "    if False:\n        return f"),)),
+    Mutation(
+        "the candidate does not bind itself",
+        (
+            ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
+            ("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),
+        ),
+    ),
+    Mutation(
+        "first election without all",
+        (
+            (
+                "vote",
+                "    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed\n",
+                "    need = rules.answers_needed\n",
+            ),
+        ),
+        ("first",),
+    ),
+    Mutation("whoever has no term wins against one who has", (("vote", "    if answers[me].term == NEVER:  # what", "    if False:  # what"),)),
+    Mutation("a standby with a stray history is not restarted", (("pgsql", "    if blocked:\n", "    if False:\n"),)),
     Mutation("rejoin unchecked", (("pgsql", "    if fork is not None:\n", "    if False:\n"),)),
-    Mutation("rejoin by timeline and position only", (
-        ("vote", "held[common] == primary[common]:", "held[common][:2] == primary[common][:2]:"),
-    )),
-    Mutation("rejoin although beyond the primary's next era", (
-        ("vote", "    if common < len(primary) and end > primary[common].start:\n", "    if False:\n"),
-    )),
-    Mutation("slots without term", (
-        ("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"\n', '    name = f"{prefix}_{sanitised(node)}"\n'),
-    )),
-    Mutation("slots for everybody after the promotion", (
-        ("pgsql", "    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]\n", "    adopted = list(scene.others)\n"),
-    )),
-    Mutation("two slots for a node", (
-        ("pgsql", "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))\n",
-         "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix + 'early', ballot, scene.me))\n"),
-        ("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers))",
-                                               "MakeSlots(tuple(slot_name(scene.rules.slot_prefix + 'early', ballot, node) for node in followers))")),
-        ("pgsql", "follower.slot == slot_name(prefix, term, follower.name)", "follower.slot.endswith(slot_name('', term, follower.name))"),
-    )),
-    Mutation("slots before the promotion for everybody who answered", (
-        ("pgsql", "if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "if node != scene.me"),
-    )),
-    Mutation("promotion before the state is stored", (("pgsql", PROMOTION, "        MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state),\n"),)),
-    Mutation("promoted with an empty set", (
-        ("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),
-    )),
-    Mutation("standby started with an empty set", (
-        ("pgsql", "Launch(upstream, quorum_names(scene.rules, scene.me))", 'Launch(upstream, "")'),
-        ("pgsql", "Launch(None, quorum_names(scene.rules, scene.me))", 'Launch(None, "")'),
-    )),
-    Mutation("answer published before the promise is stored", (
-        ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n"),
-        ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
-        ("pgsql", ANSWERED, "    steps: list[Action] = [Publish(my_vote(scene, answer=said)), Store(promised)]\n    scene = scene._replace(state=promised)\n"),
-    )),
-    Mutation("candidate followed before its pending term is stored", (
-        ("pgsql", POINTED, POINTED.replace("[Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]", "[Follow(upstream), Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene)))]")),
-    )),
-    Mutation("candidate followed without a pending term", (
-        ("pgsql", POINTED, "        steps += [Follow(upstream)]\n"),
-    )),
-    Mutation("primary followed before its terms are stored", (
-        ("pgsql", FOLLOWED + "    steps += [Follow(upstream)] if scene.instance.upstream != upstream else []\n",
-         "    steps: list[Action] = [Follow(upstream)] if scene.instance.upstream != upstream else []\n    steps += [Store(state)] if state != scene.state else []\n"),
-    )),
-    Mutation("start: launched before the terms are stored", (
-        ("pgsql", "    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]\n",
-         "    scene = yield [Launch(upstream, quorum_names(scene.rules, scene.me)), *([Store(state)] if state != scene.state else [])]\n"),
-    )),
-    Mutation("promised not raised to the primary's term", (
-        ("pgsql", "state._replace(promised=max(state.promised, vote.reign), eras=vote.eras", "state._replace(eras=vote.eras"),
-    ), covered="a term is won by N-k promises, so no lower ballot can be won after it, whoever else has not promised; the WAL of the term answers for itself"),
-    Mutation("primary's terms not adopted", (
-        ("pgsql", "vote.reign), eras=vote.eras, pending=NEVER", "vote.reign), pending=NEVER"),
-    )),
-    Mutation("demote leaves the reign", (("pgsql", "        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)\n        scene = yield [Store(state), Publish",
-                                        "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish"),), live=True),
-    Mutation("demote without a restart of PostgreSQL", (
-        ("pgsql", "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more\n        scene = yield [Shutdown()]\n        return (yield from demote(scene))\n",
-         "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:\n        scene = yield [Store(scene.state._replace(reign=NEVER))]\n"),
-    )),
-    Mutation("follow with a promotion begun", (
-        ("pgsql", "    if scene.state.reign != NEVER:\n        return Outcome(False, f\"a promotion under", "    if False:\n        return Outcome(False, f\"a promotion under"),
-    )),
-    Mutation("follow does not take the old upstream away first", (
-        ("pgsql", "        scene = yield [Follow(None)]  # else", "        scene = yield []  # else"),
-        ("pgsql", "        while scene.instance.receiving and scene.left > MARGIN:\n            scene = yield []\n        scene = yield []  #", "        scene = yield []  #"),
-        ("pgsql", "        if scene.instance.receiving or scene.instance.run is not Run.STANDBY:\n", "        if scene.instance.run is not Run.STANDBY:\n"),
-    )),
-    Mutation("eras not resolved when answering", (
-        ("pgsql", "    promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)\n", "    promised = promise(_deposed(scene), ballot)\n"),
-    )),
-    Mutation("a ballot is used again after its reign", (
-        ("pgsql", "    if ballot in (era.term for era in scene.state.eras):\n", "    if False:\n"),
-        ("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),
-    )),
-    Mutation("eras beyond the own end are kept", (
-        ("vote", "pending=term, eras=cut(state.eras, end), beyond", "pending=term, beyond"),
-    )),
-    Mutation("old timelines are taken for the new one", (
-        ("vote", "    known = max(known, state.beyond)\n", ""),
-    )),
-    Mutation("start forgets what was promised meanwhile", (
-        ("pgsql", "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or", "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or"),
-        ("pgsql", "(resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted", "(resolve(stale, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted"),
-    )),
+    Mutation("rejoin by timeline and position only", (("vote", "held[common] == primary[common]:", "held[common][:2] == primary[common][:2]:"),)),
+    Mutation(
+        "rejoin although beyond the primary's next era",
+        (("vote", "    if common < len(primary) and end > primary[common].start:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "slots without term",
+        (("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"\n', '    name = f"{prefix}_{sanitised(node)}"\n'),),
+    ),
+    Mutation(
+        "slots for everybody after the promotion",
+        (
+            (
+                "pgsql",
+                "    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]\n",
+                "    adopted = list(scene.others)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "two slots for a node",
+        (
+            (
+                "pgsql",
+                "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))\n",
+                "        upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix + 'early', ballot, scene.me))\n",
+            ),
+            (
+                "pgsql",
+                PROMOTION,
+                PROMOTION.replace(
+                    "MakeSlots(_slots(scene, ballot, followers))",
+                    "MakeSlots(tuple(slot_name(scene.rules.slot_prefix + 'early', ballot, node) for node in followers))",
+                ),
+            ),
+            ("pgsql", "follower.slot == slot_name(prefix, term, follower.name)", "follower.slot.endswith(slot_name('', term, follower.name))"),
+        ),
+    ),
+    Mutation(
+        "slots before the promotion for everybody who answered",
+        (("pgsql", "if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "if node != scene.me"),),
+    ),
+    Mutation(
+        "promotion before the state is stored",
+        (
+            (
+                "pgsql",
+                PROMOTION,
+                "        MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state),\n",
+            ),
+        ),
+    ),
+    Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),)),
+    Mutation(
+        "standby started with an empty set",
+        (
+            ("pgsql", "Launch(upstream, quorum_names(scene.rules, scene.me))", 'Launch(upstream, "")'),
+            ("pgsql", "Launch(None, quorum_names(scene.rules, scene.me))", 'Launch(None, "")'),
+        ),
+    ),
+    Mutation(
+        "answer published before the promise is stored",
+        (
+            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n"),
+            ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
+            (
+                "pgsql",
+                ANSWERED,
+                "    steps: list[Action] = [Publish(my_vote(scene, answer=said)), Store(promised)]\n    scene = scene._replace(state=promised)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "candidate followed before its pending term is stored",
+        (
+            (
+                "pgsql",
+                POINTED,
+                POINTED.replace(
+                    "[Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]",
+                    "[Follow(upstream), Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene)))]",
+                ),
+            ),
+        ),
+    ),
+    Mutation("candidate followed without a pending term", (("pgsql", POINTED, "        steps += [Follow(upstream)]\n"),)),
+    Mutation(
+        "primary followed before its terms are stored",
+        (
+            (
+                "pgsql",
+                FOLLOWED + "    steps += [Follow(upstream)] if scene.instance.upstream != upstream else []\n",
+                "    steps: list[Action] = [Follow(upstream)] if scene.instance.upstream != upstream else []\n    steps += [Store(state)] if state != scene.state else []\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "start: launched before the terms are stored",
+        (
+            (
+                "pgsql",
+                "    scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]\n",
+                "    scene = yield [Launch(upstream, quorum_names(scene.rules, scene.me)), *([Store(state)] if state != scene.state else [])]\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "promised not raised to the primary's term",
+        (("pgsql", "state._replace(promised=max(state.promised, vote.reign), eras=vote.eras", "state._replace(eras=vote.eras"),),
+        covered="a term is won by N-k promises, so no lower ballot can be won after it, whoever else has not promised; the WAL of the term answers for itself",
+    ),
+    Mutation("primary's terms not adopted", (("pgsql", "vote.reign), eras=vote.eras, pending=NEVER", "vote.reign), pending=NEVER"),)),
+    Mutation(
+        "demote leaves the reign",
+        (
+            (
+                "pgsql",
+                "        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)\n        scene = yield [Store(state), Publish",
+                "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish",
+            ),
+        ),
+        live=True,
+    ),
+    Mutation(
+        "demote without a restart of PostgreSQL",
+        (
+            (
+                "pgsql",
+                "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more\n        scene = yield [Shutdown()]\n        return (yield from demote(scene))\n",
+                "    elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:\n        scene = yield [Store(scene.state._replace(reign=NEVER))]\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "follow with a promotion begun",
+        (
+            (
+                "pgsql",
+                '    if scene.state.reign != NEVER:\n        return Outcome(False, f"a promotion under',
+                '    if False:\n        return Outcome(False, f"a promotion under',
+            ),
+        ),
+    ),
+    Mutation(
+        "follow does not take the old upstream away first",
+        (
+            ("pgsql", "        scene = yield [Follow(None)]  # else", "        scene = yield []  # else"),
+            (
+                "pgsql",
+                "        while scene.instance.receiving and scene.left > MARGIN:\n            scene = yield []\n        scene = yield []  #",
+                "        scene = yield []  #",
+            ),
+            (
+                "pgsql",
+                "        if scene.instance.receiving or scene.instance.run is not Run.STANDBY:\n",
+                "        if scene.instance.run is not Run.STANDBY:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "eras not resolved when answering",
+        (
+            (
+                "pgsql",
+                "    promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)\n",
+                "    promised = promise(_deposed(scene), ballot)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a ballot is used again after its reign",
+        (
+            ("pgsql", "    if ballot in (era.term for era in scene.state.eras):\n", "    if False:\n"),
+            ("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),
+        ),
+    ),
+    Mutation("eras beyond the own end are kept", (("vote", "pending=term, eras=cut(state.eras, end), beyond", "pending=term, beyond"),)),
+    Mutation("old timelines are taken for the new one", (("vote", "    known = max(known, state.beyond)\n", ""),)),
+    Mutation(
+        "start forgets what was promised meanwhile",
+        (
+            (
+                "pgsql",
+                "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
+                "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
+            ),
+            (
+                "pgsql",
+                "(resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted",
+                "(resolve(stale, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted",
+            ),
+        ),
+    ),
     Mutation("a data directory with a mark answers", (("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),)),
-    Mutation("a data directory with a mark is started", (
-        ("pgsql", "    if scene.state.mark:\n        return Outcome(False, f\"the data", "    if False:\n        return Outcome(False, f\"the data"),
-        ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
-        ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
-    )),
+    Mutation(
+        "a data directory with a mark is started",
+        (
+            (
+                "pgsql",
+                '    if scene.state.mark:\n        return Outcome(False, f"the data',
+                '    if False:\n        return Outcome(False, f"the data',
+            ),
+            ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
+            ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
+        ),
+    ),
     # -- alone
     Mutation("alone: one voice fewer", (("pgsql", "if voices > rules.sync_count else []", "if voices >= rules.sync_count else []"),)),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
-    Mutation("alone: stored without promising", (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),), covered="as above; and a voice is no primary, so it overwrites nothing with an older word of its own (with that: the last mutation of this table)"),
-    Mutation("alone: not inherited", (("pgsql", "    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said\n", "    said = scene.state.said\n"),)),
-    Mutation("alone: left before k have caught up", (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),)),
-    Mutation("alone: left by a position of before it was alone again", (
-        ("pgsql", "position is not None and _ground(scene) == ground and", "position is not None and"),
-    )),
-    Mutation("alone: not said anew when the set leaves it", (
-        ("pgsql", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),
-    )),
+    Mutation(
+        "alone: stored without promising",
+        (("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),),
+        covered="as above; and a voice is no primary, so it overwrites nothing with an older word of its own (with that: the last mutation of this table)",
+    ),
+    Mutation(
+        "alone: not inherited",
+        (("pgsql", "    said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said\n", "    said = scene.state.said\n"),),
+    ),
+    Mutation(
+        "alone: left before k have caught up",
+        (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),),
+    ),
+    Mutation(
+        "alone: left by a position of before it was alone again",
+        (("pgsql", "position is not None and _ground(scene) == ground and", "position is not None and"),),
+    ),
+    Mutation(
+        "alone: not said anew when the set leaves it",
+        (("pgsql", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),),
+    ),
     Mutation("alone: the owner's answer is not asked", (("vote", " and (not newest.owner or newest.owner in backing):", ":"),)),
-    Mutation("alone: a primary stores others' statements", (("vote", "or (state.reign != NEVER and not own)", ""),), covered="it then sees its own promise above its term, so it says nothing any more and is demoted; what it says of an older term is not newer"),
-    Mutation("alone: an older statement is stored", (("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),)),
-    Mutation("alone: without any statement", (
-        ("pgsql", "        elif alone and not rules.strict:\n            voices = stored_by(said, dict(scene.votes), rules.members)\n            scene = yield [Name(\"\")] if voices > rules.sync_count else []\n",
-         "        elif alone and not rules.strict:\n            scene = yield [Name(\"\")]\n"),
-    )),
-    Mutation("back from alone straight to the set", (
-        ("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [*told, Name(choose_names(scene))]\n"),
-    )),
+    Mutation(
+        "alone: a primary stores others' statements",
+        (("vote", "or (state.reign != NEVER and not own)", ""),),
+        covered="it then sees its own promise above its term, so it says nothing any more and is demoted; what it says of an older term is not newer",
+    ),
+    Mutation(
+        "alone: an older statement is stored", (("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),)
+    ),
+    Mutation(
+        "alone: without any statement",
+        (
+            (
+                "pgsql",
+                '        elif alone and not rules.strict:\n            voices = stored_by(said, dict(scene.votes), rules.members)\n            scene = yield [Name("")] if voices > rules.sync_count else []\n',
+                '        elif alone and not rules.strict:\n            scene = yield [Name("")]\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "back from alone straight to the set",
+        (("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [*told, Name(choose_names(scene))]\n"),),
+    ),
     Mutation("back from alone without seeing a commit wait", (("pgsql", "            if scene.instance.proven:\n", "            if True:\n"),)),
-    Mutation("voice published before it is stored", (
-        ("pgsql", "        scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]\n", "        scene = yield [Publish(my_vote(scene._replace(state=stored))), Store(stored)]\n"),
-    )),
-    Mutation("an outvoted primary stays", (
-        ("pgsql", "    higher = outvoted(term, dict(scene.votes), scene.rules.members)\n    if higher:\n        yield [_next_round(scene)]", "    higher = None\n    if higher:\n        yield [_next_round(scene)]"),
-    ), live=True),
+    Mutation(
+        "voice published before it is stored",
+        (
+            (
+                "pgsql",
+                "        scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]\n",
+                "        scene = yield [Publish(my_vote(scene._replace(state=stored))), Store(stored)]\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "an outvoted primary stays", (("pgsql", "    if higher:  # of two promoted nodes", "    if False:  # of two promoted nodes"),), live=True
+    ),
     # -- steps turned round
-    Mutation("slots before the reign is stored", (("pgsql", PROMOTION, PROMOTION.replace("Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)")),)),
-    Mutation("slots after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace("Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),")),), covered="a follower without its slot waits; nobody is let in too early"),
-    Mutation("set named after the promotion was asked for", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),")),), covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter"),
-    Mutation("not alone: published before it is stored", (
-        ("pgsql", "            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
-         "            return (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n"),
-    )),
-    Mutation("alone: published before it is stored", (
-        ("pgsql", "                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]\n            else:",
-         "                scene = yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]\n            else:"),
-    ), covered="others then hold 'alone', which makes elections harder, never easier; the next statement of this primary has the same number and the same content"),
-    Mutation("alone: set emptied before it is said anew", (
-        ("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),
-    )),
-    Mutation("demote: launched before the reign is ended", (
-        ("pgsql", "        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]\n",
-         "        scene = yield [Launch(None, quorum_names(scene.rules, scene.me)), Store(state), Publish(my_vote(scene._replace(state=state)))]\n"),
-    ), covered="a standby whose file says that it reigns answers nothing and follows nobody; it is demoted once more"),
+    Mutation(
+        "slots before the reign is stored",
+        (
+            (
+                "pgsql",
+                PROMOTION,
+                PROMOTION.replace(
+                    "Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)"
+                ),
+            ),
+        ),
+    ),
+    Mutation(
+        "slots after the promotion was asked for",
+        (
+            (
+                "pgsql",
+                PROMOTION,
+                PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace(
+                    "Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),"
+                ),
+            ),
+        ),
+        covered="a follower without its slot waits; nobody is let in too early",
+    ),
+    Mutation(
+        "set named after the promotion was asked for",
+        (
+            (
+                "pgsql",
+                PROMOTION,
+                PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),"),
+            ),
+        ),
+        covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter",
+    ),
+    Mutation(
+        "not alone: published before it is stored",
+        (
+            (
+                "pgsql",
+                "            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
+                "            return (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "alone: published before it is stored",
+        (
+            (
+                "pgsql",
+                "                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]\n            else:",
+                "                scene = yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]\n            else:",
+            ),
+        ),
+        covered="others then hold 'alone', which makes elections harder, never easier; the next statement of this primary has the same number and the same content",
+    ),
+    Mutation(
+        "alone: set emptied before it is said anew",
+        (("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),),
+    ),
+    Mutation(
+        "demote: launched before the reign is ended",
+        (
+            (
+                "pgsql",
+                "        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]\n",
+                "        scene = yield [Launch(None, quorum_names(scene.rules, scene.me)), Store(state), Publish(my_vote(scene._replace(state=state)))]\n",
+            ),
+        ),
+        covered="a standby whose file says that it reigns answers nothing and follows nobody; it is demoted once more",
+    ),
     # -- guards
-    Mutation("promoted although the end of WAL is not the answered one", (("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),), covered="nobody moves the WAL of a member between its answer and a higher promise: its receiver is gone, and what it follows is bound by the promise"),
-    Mutation("promoted although WAL may still arrive", (("pgsql", "    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):\n", "    if False:\n"),), covered="the same: the answer was given without a receiver and without an upstream, a new upstream needs a promise that ends this attempt"),
-    Mutation("promoted although another ballot is promised", (("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),)),
-    Mutation("promoted although a higher promise is visible", (("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),), covered="it saves a useless promotion, no commit: who has promised higher confirms nothing to the lower term, and the own promise is checked apart"),
-    Mutation("answered although another ballot was promised meanwhile", (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),), covered="the promise stands in the same vote as the answer, and the candidate gives up when it sees it"),
-    Mutation("answered although an upstream was set meanwhile", (("pgsql", "or scene.state.promised != ballot or scene.instance.upstream is not None:", "or scene.state.promised != ballot:"),), covered="an upstream is set together with the promise of its term: either that is another ballot, or the candidate was promoted already"),
-    Mutation("answered while starting with an upstream", (("pgsql", "    if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:\n", "    if False:\n"),)),
+    Mutation(
+        "promoted although the end of WAL is not the answered one",
+        (("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),),
+        covered="nobody moves the WAL of a member between its answer and a higher promise: its receiver is gone, and what it follows is bound by the promise",
+    ),
+    Mutation(
+        "promoted although WAL may still arrive",
+        (
+            (
+                "pgsql",
+                "    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):\n",
+                "    if False:\n",
+            ),
+        ),
+        covered="the same: the answer was given without a receiver and without an upstream, a new upstream needs a promise that ends this attempt",
+    ),
+    Mutation(
+        "promoted although another ballot is promised",
+        (("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "promoted although a higher promise is visible",
+        (("vote", "    if higher:\n        return Lost", "    if False:\n        return Lost"),),
+        covered="it saves a useless promotion, no commit: who has promised higher confirms nothing to the lower term, and the own promise is checked apart",
+    ),
+    Mutation(
+        "answered although another ballot was promised meanwhile",
+        (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),),
+        covered="the promise stands in the same vote as the answer, and the candidate gives up when it sees it",
+    ),
+    Mutation(
+        "answered although an upstream was set meanwhile",
+        (("pgsql", "or scene.state.promised != ballot or scene.instance.upstream is not None:", "or scene.state.promised != ballot:"),),
+        covered="an upstream is set together with the promise of its term: either that is another ballot, or the candidate was promoted already",
+    ),
+    Mutation(
+        "answered while starting with an upstream",
+        (("pgsql", "    if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:\n", "    if False:\n"),),
+    ),
     Mutation("candidate followed although remains of a newer timeline are here", (("pgsql", " and not strays(scene):", ":"),)),
-    Mutation("follower further than the candidate", (("pgsql", "if node != scene.me and given.lsn <= mine and cut", "if node != scene.me and cut"),), covered="PostgreSQL itself refuses a start beyond the switch point, and here the numbers tell the truth because the terms are equal"),
+    Mutation(
+        "follower further than the candidate",
+        (("pgsql", "if node != scene.me and given.lsn <= mine and cut", "if node != scene.me and cut"),),
+        covered="PostgreSQL itself refuses a start beyond the switch point, and here the numbers tell the truth because the terms are equal",
+    ),
     Mutation("follower of other terms", (("pgsql", "given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras", "given.lsn <= mine"),)),
-    Mutation("a stopped primary reigns for ever", (("pgsql", "return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state", "return scene.state"),), covered="it only does not answer from its disk; start and demote end the reign"),
-    Mutation("start leaves the reign", (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),), live=True),
-    Mutation("an outvoted candidate goes on waiting", (("pgsql", "        if higher or scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term", "        if scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f\"term"),), covered="it only wastes the rest of its time: nobody confirms anything to it"),
-    Mutation("alone: primaries store, without promising, their own older word over it", (
-        ("vote", "or (state.reign != NEVER and not own)", ""),
-        ("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),
-        ("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),
-    )),
+    Mutation(
+        "a stopped primary reigns for ever",
+        (("pgsql", "return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state", "return scene.state"),),
+        covered="it only does not answer from its disk; start and demote end the reign",
+    ),
+    Mutation(
+        "start leaves the reign",
+        (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),),
+        covered="its monitor fails, and it is demoted",
+    ),
+    Mutation(
+        "an outvoted candidate goes on waiting",
+        (
+            (
+                "pgsql",
+                '        if higher or scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f"term',
+                '        if scene.instance.run is not Run.PRIMARY:\n            return Outcome(False, f"term',
+            ),
+        ),
+        covered="it only wastes the rest of its time: nobody confirms anything to it",
+    ),
+    Mutation(
+        "alone: primaries store, without promising, their own older word over it",
+        (
+            ("vote", "or (state.reign != NEVER and not own)", ""),
+            ("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),
+            ("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),
+        ),
+    ),
 )

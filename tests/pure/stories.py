@@ -7,11 +7,16 @@ Three nodes, k=1, a is primary of term 1.a, b and c stream, unless a story says 
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from typing import TYPE_CHECKING, Callable
+
+from simulator import Player, Setting, prepare, rules
+from world import REAL, Core, Node, Task
 
 from pha4pgsql import words
 from pha4pgsql.words import Mode, Run
-from simulator import REAL, Core, Node, Player, Setting, Task, prepare, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STRICT = Setting("strict", rules(Mode.QUORUM, 3, 1, strict=True))
 LOOSE = Setting("not strict", rules(Mode.QUORUM, 3, 1, strict=False))
@@ -48,7 +53,7 @@ class Stage:
         self.node(name).view[owner] = self.world.published[owner][-1]
 
     def deaf(self, name: str, *owners: str) -> None:
-        """This node sees no vote of those (a vote is lost)."""
+        """A node sees no vote of those (they are lost)."""
         for owner in owners:
             self.node(name).view.pop(owner, None)
 
@@ -403,6 +408,46 @@ def one_node_confirms_twice(core: Core = REAL) -> Stage:
     return stage
 
 
+def started_in_the_middle(core: Core = REAL) -> Stage:
+    """c answered b from its disk, so its slot is there; its agent dies as soon as PostgreSQL is launched towards b."""
+    stage = _answered_from_disk(core)
+    stage.hear("c", "b")
+    _dies_after(stage, stage.world.task("c", "start"), words.Launch)
+    return stage
+
+
+def followed_in_the_middle(core: Core = REAL) -> Stage:
+    """The same, but c was started before it saw b; its agent dies as soon as it has pointed PostgreSQL at b."""
+    stage = _answered_from_disk(core)
+    stage.deaf("c", "a", "b")
+    stage.do("c", "start")
+    stage.hear("c", "b")
+    _dies_after(stage, stage.world.task("c", "monitor"), words.Follow)
+    return stage
+
+
+def _answered_from_disk(core: Core) -> Stage:
+    stage = Stage(STRICT, core)
+    stage.do("c", "stop")
+    stage.settle()
+    stage.do("b", "answer", "b")
+    stage.hear("c", "b")
+    stage.do("c", "watch")
+    stage.hear("b", "c")
+    stage.elect("b")
+    return stage
+
+
+def _dies_after(stage: Stage, task: Task, action: type) -> None:
+    """The agent is killed when it has performed this action; then PostgreSQL goes on."""
+    while task.outcome is None:
+        last = task.actions and isinstance(task.actions[0], action)
+        stage.world.advance(task)
+        if last:
+            stage.world.kill(task)
+    stage.settle("c", "b")
+
+
 def remains_of_a_timeline(core: Core = REAL) -> Stage:
     """c had one record of b's timeline 3 and lost it with the power: the segment is left. a, which never saw it, makes a timeline 3 of its own."""
     stage = Stage(STRICT, core)
@@ -421,6 +466,41 @@ def remains_of_a_timeline(core: Core = REAL) -> Stage:
     stage.round(5)
     stage.elect("a", "c")
     stage.settle("c", "a")
+    return stage
+
+
+def history_of_another_timeline(core: Core = REAL) -> Stage:
+    """c, which is behind, fetched the history of b's timeline 3 and nothing of its WAL; b is lost. a makes a timeline 3 from elsewhere: c must get there by a restart."""
+    stage = Stage(STRICT, core)
+    stage.cut("c")
+    stage.world.write(stage.node("a"))
+    stage.settle("b", "a")
+    stage.do("a", "demote")
+    stage.settle("a", "b")
+    stage.elect("b", "c")
+    stage.heal()
+    stage.hear("c", "b")
+    stage.quietly("c", "monitor")
+    stage.hear("b", "c")
+    stage.quietly("b", "monitor")
+    stage.world.connect(stage.node("c"))
+    stage.world.crash(stage.node("b"))
+    stage.settle("c")
+    stage.node("a").wal.pop()
+    stage.node("a").flushed = stage.node("a").end
+    stage.world.acknowledged.clear()  # the commit is not the subject: a is meant to make its timeline from an earlier point
+    stage.round(5)
+    stage.elect("a", "c")
+    for _ in range(3):
+        stage.hear("c", "a")
+        if not stage.do("c", "monitor").ok:
+            stage.do("c", "stop")
+            stage.do("c", "start")
+        stage.hear("a", "c")
+        stage.do("a", "monitor")
+        stage.settle("a", "c")
+    if stage.node("c").end != stage.node("a").end:
+        stage.world.fail("liveness", "c receives nothing for ever")
     return stage
 
 
@@ -854,13 +934,43 @@ def rejoin_by_numbers(core: Core = REAL) -> Stage:
 
 
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
-    story.__name__: story for story in (
-        answer_without_end, answer_forgotten_at_reboot, answer_forgotten_at_start, answer_not_stored_in_time, old_answer,
-        late_wal_after_the_answer, confirmed_by_a_receiver_that_lives_on, answer_of_a_server_that_starts, a_primary_answers, candidate_answers_another,
-        demoted_while_the_promotion_hangs, followed_while_the_promotion_hangs, candidate_not_bound, old_upstream_goes_on,
-        slot_of_a_failed_candidate, remains_of_a_timeline, first_primary_dies_unseen, one_node_confirms_twice, half_a_copy, same_timeline_twice, longer_but_older, rejoin_by_numbers,
-        set_not_in_force_at_promotion, alone_unknown_to_the_candidate, alone_against_a_promise, alone_by_a_voice_that_forgets,
-        back_before_the_others_have_it, back_while_the_checkpointer_is_stopped, back_and_alone_again, not_alone_half_said, two_say_alone, alone_handed_on,
+    story.__name__: story
+    for story in (
+        answer_without_end,
+        answer_forgotten_at_reboot,
+        answer_forgotten_at_start,
+        answer_not_stored_in_time,
+        old_answer,
+        late_wal_after_the_answer,
+        confirmed_by_a_receiver_that_lives_on,
+        answer_of_a_server_that_starts,
+        a_primary_answers,
+        candidate_answers_another,
+        demoted_while_the_promotion_hangs,
+        followed_while_the_promotion_hangs,
+        candidate_not_bound,
+        old_upstream_goes_on,
+        slot_of_a_failed_candidate,
+        started_in_the_middle,
+        followed_in_the_middle,
+        remains_of_a_timeline,
+        history_of_another_timeline,
+        first_primary_dies_unseen,
+        one_node_confirms_twice,
+        half_a_copy,
+        same_timeline_twice,
+        longer_but_older,
+        rejoin_by_numbers,
+        set_not_in_force_at_promotion,
+        alone_unknown_to_the_candidate,
+        alone_against_a_promise,
+        alone_by_a_voice_that_forgets,
+        back_before_the_others_have_it,
+        back_while_the_checkpointer_is_stopped,
+        back_and_alone_again,
+        not_alone_half_said,
+        two_say_alone,
+        alone_handed_on,
         alone_erased_by_an_older_word,
     )
 }

@@ -28,9 +28,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
 }  # fmt: skip
 """A module imports only what stands before it; inside layers 1 and 2 not even that."""
 
-EXCEPTIONS = {
-    ("pgsql", "vote"): "the agent's decisions are made of the rules of votes; nobody else in the layer needs them",
-}
+EXCEPTIONS = {("pgsql", "vote"): "the agent's decisions are made of the rules of votes; nobody else in the layer needs them"}
 """Imports inside layers 1 and 2 all the same, with the reason."""
 
 PURE = {"__future__", "binascii", "collections", "copy", "enum", "functools", "itertools", "json", "math", "re", "types", "typing"}
