@@ -369,9 +369,13 @@ def winners(scene: Scene) -> list[str]:
 
 
 def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:
-    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order of the list."""
+    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order of the list.
+
+    The first primary of all is by the order of node_list, as the walkthrough has it.
+    """
     vote = scene.vote(node)
-    return (-dict(scene.failures).get(node, 0), (term_at(vote.eras, vote.lsn), vote.lsn), node != scene.dc, -scene.rules.members.index(node))
+    place = (term_at(vote.eras, vote.lsn), vote.lsn)
+    return (-dict(scene.failures).get(node, 0), place, place[0] == NEVER or node != scene.dc, -scene.rules.members.index(node))
 
 
 def _settle(scene: Scene) -> Look:

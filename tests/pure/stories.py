@@ -463,6 +463,7 @@ def remains_of_a_timeline(core: Core = REAL) -> Stage:
     stage.heal()
     stage.do("c", "start")
     stage.settle("c")
+    stage.world.announces = True
     stage.round(5)
     stage.elect("a", "c")
     stage.settle("c", "a")
@@ -470,7 +471,7 @@ def remains_of_a_timeline(core: Core = REAL) -> Stage:
 
 
 def history_of_another_timeline(core: Core = REAL) -> Stage:
-    """c, which is behind, fetched the history of b's timeline 3 and nothing of its WAL; b is lost. a makes a timeline 3 from elsewhere: c must get there by a restart."""
+    """c, which is behind, fetched the history of b's timeline 3 and nothing of its WAL; b is lost. a makes another 3: c gets there by a restart."""
     stage = Stage(STRICT, core)
     stage.cut("c")
     stage.world.write(stage.node("a"))

@@ -216,6 +216,7 @@ class World:
         self.dc = rules.members[-1]
         self.fair = False
         self.tick = 1.0
+        self.announces = False  # whether an instance shows the newest timeline it ever heard of
         self.trace = trace
         self.log: list[str] = []
         self.flaws: frozenset[str] = frozenset()  # of FLAWS
@@ -288,7 +289,7 @@ class World:
         return Instance(
             run,
             lsn,
-            node.timeline_here(announced=not self.fair and self.random.random() < 0.3),
+            node.timeline_here(announced=self.announces or (not self.fair and self.random.random() < 0.3)),
             system_identifier=SYSTEM,
             receiving=receiver is not None,
             streaming=receiver is not None and receiver.sending,
