@@ -282,7 +282,7 @@ def misled(scene: Scene) -> str:
 
     PostgreSQL never fetches a history file that exists, and would ask for WAL that nobody has. A start puts it away.
     """
-    for timeline, _, start in scene.instance.unheld:
+    for timeline, _, start in (*scene.instance.histories, *scene.instance.unheld):
         for era in scene.vote(reigning(scene)).eras:
             if era.timeline == timeline and era.start != start:
                 return f"the history file of timeline {timeline} is of another one that began at {start}, the primary's at {era.start}; restart"
