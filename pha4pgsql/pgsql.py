@@ -59,6 +59,7 @@ from pha4pgsql.words import (
     Store,
     Upstream,
     Vote,
+    slot_word,
 )
 
 if TYPE_CHECKING:
@@ -84,11 +85,6 @@ Look = Generator["Sequence[Action]", Scene, Scene]
 # -- words of one node -------------------------------------------------------------------------------------------
 
 
-def sanitised(name: str) -> str:
-    """A node's name in the alphabet of replication slots (PostgreSQL manual, 26.2.6: lower-case letters, digits, underscore)."""
-    return "".join(character if character.isalnum() and character.isascii() else "_" for character in name.lower())
-
-
 def slot_name(prefix: str, term: Ballot, node: str) -> str:
     """The slot which the primary of `term` keeps for `node`: no receiver can use it under another term, and none twice.
 
@@ -100,8 +96,8 @@ def slot_name(prefix: str, term: Ballot, node: str) -> str:
     >>> slot_name("pgsql", Ballot(7, "n" * 50), "db-2.example")
     'pgsql_7_877da756_db_2_example'
     """
-    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"
-    return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{sanitised(node)}"
+    name = f"{prefix}_{term.round}_{slot_word(term.node)}_{slot_word(node)}"
+    return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{slot_word(node)}"
 
 
 def quorum_names(rules: Rules, me: str) -> str:

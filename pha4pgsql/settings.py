@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql.parameters import Agent, Kind, Parameter, Status
-from pha4pgsql.words import Mode
+from pha4pgsql.words import Mode, slot_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -229,15 +229,6 @@ def _completed(values: dict[str, Value], environment: Mapping[str, str]) -> Sett
         passfile=(settings.passfile if "passfile" in values else "") or f"{settings.tmpdir}/pgpass",
         replication_slot_name=settings.replication_slot_name or slot_word(settings.resource),
     )
-
-
-def slot_word(name: str) -> str:
-    """A name in the characters that a replication slot may have (PostgreSQL manual, 27.2.6.1).
-
-    >>> slot_word("Node-1.example")
-    'node_1_example'
-    """
-    return "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in name.lower())
 
 
 def read_boolean(text: str) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from pha4pgsql.parameters import PGSQL, Agent
 from pha4pgsql.paths import data_version, has_package
-from pha4pgsql.settings import Code, Context, Problem, Settings, slot_word
-from pha4pgsql.words import Mode
+from pha4pgsql.settings import Code, Context, Problem, Settings
+from pha4pgsql.words import Mode, slot_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -177,6 +177,15 @@ class ClusterRefusal(Failure):
     """The cluster says no: the operation would not be safe, or cannot be done in the present state."""
 
 
+def slot_word(name: str) -> str:
+    """A name in the characters that a replication slot may have (PostgreSQL manual, 27.2.6.1).
+
+    >>> slot_word("Node-1.example")
+    'node_1_example'
+    """
+    return "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in name.lower())
+
+
 class Upstream(NamedTuple):
     """Where a standby receives WAL from: a node, through the slot which that node made for one term only."""
 

@@ -142,7 +142,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "slots without term",
-        (("pgsql", '    name = f"{prefix}_{term.round}_{sanitised(term.node)}_{sanitised(node)}"\n', '    name = f"{prefix}_{sanitised(node)}"\n'),),
+        (("pgsql", '    name = f"{prefix}_{term.round}_{slot_word(term.node)}_{slot_word(node)}"\n', '    name = f"{prefix}_{slot_word(node)}"\n'),),
     ),
     Mutation(
         "slots for everybody after the promotion",

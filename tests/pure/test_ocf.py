@@ -16,8 +16,8 @@ import pytest
 from pha4pgsql import manual, ocf, paths, validation
 from pha4pgsql.ocf import Code, Context, Notify, Settings
 from pha4pgsql.parameters import AGENTS, PGSQL, PGWATCH, Kind, Parameter, Status
-from pha4pgsql.settings import read_boolean, read_context, read_seconds, read_settings, read_value, resource_name, slot_word
-from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Mode
+from pha4pgsql.settings import read_boolean, read_context, read_seconds, read_settings, read_value, resource_name
+from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Mode, slot_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
