@@ -327,11 +327,23 @@ def stand(scene: Scene) -> Procedure:
     if scene.instance.streaming:
         yield from _tell(scene)
         return Outcome(True, "no primary is visible, but WAL arrives")
+    if unreached(scene):
+        return Outcome(False, unreached(scene))
     scene = yield from _tell(scene)
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
     return Outcome(True, obstacle(dict(scene.votes), scene.rules, override=scene.override))
+
+
+def unreached(scene: Scene) -> str:
+    """Why PostgreSQL must not be promoted before it was restarted: it aims at a timeline that it has not reached.
+
+    It would write that one as the parent of the new timeline, with a switch point that its WAL never had. A start puts
+    the file away.
+    """
+    newer = [timeline for timeline, _, _ in scene.instance.unheld if timeline > scene.instance.timeline]
+    return f"the history file of timeline {max(newer)} is here, and none of its WAL; PostgreSQL has to be restarted" if newer else ""
 
 
 def standing(scene: Scene) -> str | None:
@@ -414,6 +426,8 @@ def promote(scene: Scene) -> Procedure:
         verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
     if isinstance(verdict, Elected) and scene.state.promised != ballot:
         verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
+    if isinstance(verdict, Elected) and unreached(scene):
+        verdict = Lost(unreached(scene))
     if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):
         verdict = Lost("WAL of another node may still arrive here")
     if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
