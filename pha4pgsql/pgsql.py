@@ -76,6 +76,8 @@ PATIENCE = 5.0
 """Seconds one monitor spends on going alone or on coming back; the next one goes on."""
 ANSWER_PATIENCE = 4.0
 """Seconds a candidate waits for answers that are missing."""
+ASYNC_PATIENCE = 0.5
+"""The same in async mode, where nobody's answer is needed."""
 MARGIN = 5.0
 """Seconds before the end of an operation at which it has to say how far it came."""
 
@@ -180,6 +182,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
         return Outcome(False, refusal)
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING):
         return Outcome(False, f"PostgreSQL is {scene.instance.run.value}: only a standby, or one that is down, answers")
+    if scene.instance.run is Run.STARTING and scene.rules.mode is Mode.ASYNC:
+        return Outcome(False, "PostgreSQL recovers, and async does not wait for it")
     if scene.instance.run is Run.STARTING and scene.instance.upstream is not None:
         return Outcome(False, "PostgreSQL recovers and may receive WAL meanwhile, which cannot be seen yet")
     if scene.instance.upstream is not None or scene.instance.receiving:
@@ -420,18 +424,7 @@ def promote(scene: Scene) -> Procedure:
             yield [_next_round(scene)]
             return outcome
         scene = yield []
-    verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
-    while isinstance(verdict, Waiting) and scene.elapsed < ANSWER_PATIENCE and scene.left > MARGIN:
-        scene = yield []
-        verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
-    if isinstance(verdict, Elected) and scene.state.promised != ballot:
-        verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
-    if isinstance(verdict, Elected) and unreached(scene):
-        verdict = Lost(unreached(scene))
-    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):
-        verdict = Lost("WAL of another node may still arrive here")
-    if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
-        verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
+    scene, verdict = yield from _campaign(scene, ballot)
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) else ""
         scores: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
@@ -449,6 +442,26 @@ def promote(scene: Scene) -> Procedure:
             return Outcome(False, f"PostgreSQL did not become primary (it is {scene.instance.run.value})")
         scene = yield []
     return (yield from _confirm(scene, expected=len(followers)))
+
+
+def _campaign(scene: Scene, ballot: Ballot) -> Generator[Sequence[Action], Scene, tuple[Scene, Elected | Waiting | Lost]]:
+    """Wait for the answers that are needed, and see that nothing has changed here since our own."""
+    verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    patience = ANSWER_PATIENCE if scene.rules.mode is not Mode.ASYNC else scene.elapsed + ASYNC_PATIENCE
+    while isinstance(verdict, Waiting) and scene.elapsed < patience and scene.left > MARGIN:
+        scene = yield []
+        verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    if isinstance(verdict, Waiting) and scene.rules.mode is Mode.ASYNC:  # whoever is silent by now is not waited for
+        verdict = elect(ballot, {node: vote for node, vote in scene.votes if vote.answer and vote.answer.ballot == ballot}, scene.rules)
+    if isinstance(verdict, Elected) and scene.state.promised != ballot:
+        verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
+    if isinstance(verdict, Elected) and unreached(scene):
+        verdict = Lost(unreached(scene))
+    if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):
+        verdict = Lost("WAL of another node may still arrive here")
+    if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
+        verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
+    return scene, verdict
 
 
 def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:

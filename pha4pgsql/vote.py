@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql.words import NEVER, SILENCE, Answer, Ballot, Era, Lsn, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, SILENCE, Answer, Ballot, Era, Lsn, Mode, Rules, State, Statement, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -132,6 +132,8 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     objection = _objection(heard, answers, answers[me], rules)
     if objection:
         return Lost(objection)
+    if rules.mode is Mode.ASYNC:
+        return _elect_furthest(ballot, votes, answers)
     if all(answer.term == NEVER for answer in answers.values()):
         return _elect_first(ballot, answers, rules, override)
     if answers[me].term == NEVER:  # what was there before the first term was confirmed to nobody here, and must not be lost all the same
@@ -161,6 +163,23 @@ def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: A
         return "members disagree about node_list"
     strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
     return f"{' '.join(strangers)}: not a copy of this database (system identifiers differ)" if strangers else ""
+
+
+def _behind(leader: str, answers: Mapping[str, Answer], me: str) -> Lost:
+    theirs, mine = answers[leader], answers[me]
+    return Lost(f"{leader} is further: {theirs.lsn} of term {theirs.term}, {me} has {mine.lsn} of term {mine.term}", leader)
+
+
+def _elect_furthest(ballot: Ballot, votes: Mapping[str, Vote], answers: Mapping[str, Answer]) -> Elected | Waiting | Lost:
+    """Without synchronous replication nobody knows what was confirmed: the furthest of those who answer is the best there is."""
+    me = ballot.node
+    leader = max(answers, key=lambda node: (answers[node].term, answers[node].timeline, answers[node].lsn, node == me))
+    if further(answers[leader], answers[me]):
+        return _behind(leader, answers, me)
+    silent = [node for node in votes if node not in answers]
+    if silent:
+        return Waiting(len(silent), f"no answer to ballot {ballot} from {' '.join(silent)} yet")
+    return Elected(tuple(sorted(answers.items())), False)
 
 
 def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, override: str) -> Elected | Waiting | Lost:
