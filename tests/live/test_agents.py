@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pha4pgsql.system import Completed
 
 ROOT = Path(__file__).parents[2]
+TREE = "/srv/pha4pgsql"
+"""A copy of what is tested, on the node: ocf-tester calls the agents as nobody too, who may not enter every checkout (/root)."""
+
 HOME = "/srv/ocf"
 """Where the node under test has its PostgreSQL."""
 
@@ -39,7 +42,10 @@ def lab() -> Iterator[Lab]:
     try:
         _await(nodes, ["cibadmin", "--query", "--xpath", "//node_state[@crmd!='offline']"])
         done(nodes, ["install", "-d", "/usr/lib/ocf/resource.d/pha4pgsql"])
-        done(nodes, ["ln", "-s", *(str(ROOT / "agents" / name) for name in AGENTS), "/usr/lib/ocf/resource.d/pha4pgsql/"])
+        done(nodes, ["install", "-d", TREE])
+        done(nodes, ["cp", "-r", str(ROOT / "agents"), str(ROOT / "pha4pgsql"), TREE])
+        done(nodes, ["chmod", "-R", "go=rX", TREE])
+        done(nodes, ["ln", "-s", *(f"{TREE}/agents/{name}" for name in AGENTS), "/usr/lib/ocf/resource.d/pha4pgsql/"])
         done(nodes, ["install", "-d", "-o", "postgres", HOME])
         initdb = f"{find_programs('', '/usr/bin/pg_ctl', '')}/initdb"
         done(nodes, [initdb, "-D", f"{HOME}/data", "-A", "trust", "--no-sync"], user="postgres")
@@ -85,7 +91,7 @@ REPLICATED = {"node_list": "node1", "master_ip": "192.168.0.236"}
 def test_ocf_tester(lab: Lab, agent: str, parameters: dict[str, str]) -> None:
     """All steps of ocf-tester pass, without replication and in each mode with it."""
     options = [word for name, value in {**LOCATION, **parameters}.items() for word in ("-o", f"{name}={value}")]
-    completed = done(lab, ["ocf-tester", "-n", agent, *options, str(ROOT / "agents" / agent)])
+    completed = done(lab, ["ocf-tester", "-n", agent, *options, f"{TREE}/agents/{agent}"])
     assert completed.out.strip().endswith("passed all tests")
 
 
