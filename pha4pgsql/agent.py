@@ -205,5 +205,10 @@ def _code(outcome: Outcome) -> int:
 
 
 ACTIONS: Mapping[str, Callable[[Settings, Context], int]] = {
-    "start": start, "stop": stop, "monitor": monitor, "promote": promote, "demote": demote, "notify": notify,
+    "start": start,
+    "stop": stop,
+    "monitor": monitor,
+    "promote": promote,
+    "demote": demote,
+    "notify": notify,
 }

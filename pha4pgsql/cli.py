@@ -113,9 +113,7 @@ def the_set(sets: Sequence[Named]) -> Named:
     wanted = _configured_name()
     names = [one.promotable for one in sets]
     if wanted not in names:
-        raise ConfigurationError(
-            f"the cluster has the sets {' '.join(names)}, config.ini means {wanted}", "put one of them first in RESOURCE_LIST"
-        )
+        raise ConfigurationError(f"the cluster has the sets {' '.join(names)}, config.ini means {wanted}", "put one of them first in RESOURCE_LIST")
     return sets[names.index(wanted)]
 
 

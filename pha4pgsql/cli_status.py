@@ -249,13 +249,22 @@ def as_text(report: Report) -> str:
     """The report for people, in the order of the walkthrough."""
     view = report.view
     lines = [
-        *_heading(report), "",
-        *_hosts(view), "",
-        "Full list of resources:", "", *(line for one in view.resources for line in _resource(one, view)), "",
-        "Node Attributes:", *_attributes(view), "",
+        *_heading(report),
+        "",
+        *_hosts(view),
+        "",
+        "Full list of resources:",
+        "",
+        *(line for one in view.resources for line in _resource(one, view)),
+        "",
+        "Node Attributes:",
+        *_attributes(view),
+        "",
         *_replication(report),
         *_attention(report),
-        "Migration Summary:", *_migrations(view), "",
+        "Migration Summary:",
+        *_migrations(view),
+        "",
         *_failures(view),
         f"{report.repl_name}:{report.repl_info or ''}",
     ]
@@ -265,9 +274,11 @@ def as_text(report: Report) -> str:
 def _heading(report: Report) -> list[str]:
     view = report.view
     dc = f"{view.dc} (version {view.version})" if view.dc else "NONE"
-    warning = [] if report.quorate else [
-        f"WARNING: {report.here} is in a partition WITHOUT quorum: this is only what it knew last, the rest of the cluster may have gone on",
-    ]
+    warning = (
+        []
+        if report.quorate
+        else [f"WARNING: {report.here} is in a partition WITHOUT quorum: this is only what it knew last, the rest of the cluster may have gone on"]
+    )
     return [
         *warning,
         f"Stack: {view.stack or 'unknown'}",

@@ -3,7 +3,6 @@
 A failover has six rounds of notifications on every node; on a busy machine their imports would be most of its time.
 """
 
-
 from __future__ import annotations
 
 import sys

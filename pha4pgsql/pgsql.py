@@ -121,8 +121,14 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
     given = scene.vote(scene.me).answer
     kept = given if given and given.ballot <= state.promised else None  # an answer without its promise is none
     return Vote(
-        state.promised, state.eras, state.reign if acting else NEVER, state.said, answer or kept,
-        (instance.lsn or Lsn(0)) if frozen else Lsn(0), instance.system_identifier, scene.rules.members,
+        state.promised,
+        state.eras,
+        state.reign if acting else NEVER,
+        state.said,
+        answer or kept,
+        (instance.lsn or Lsn(0)) if frozen else Lsn(0),
+        instance.system_identifier,
+        scene.rules.members,
     )
 
 
@@ -434,9 +440,7 @@ def promote(scene: Scene) -> Procedure:
     followers = can_follow(scene, verdict)
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
     state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
-    scene = yield [
-        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),
-    ]
+    scene = yield [Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
             return Outcome(False, f"PostgreSQL did not become primary (it is {scene.instance.run.value})")
@@ -471,10 +475,7 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
     """
     mine = dict(elected.answers)[scene.me].lsn
     eras = cut(scene.state.eras, mine)
-    return tuple(
-        node for node, given in elected.answers
-        if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras
-    )
+    return tuple(node for node, given in elected.answers if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras)
 
 
 def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
@@ -526,7 +527,8 @@ def followers_of(scene: Scene) -> list[Follower]:
     """The members that stream from this primary through the slot of its present term."""
     term, prefix = scene.state.reign, scene.rules.slot_prefix
     return [
-        follower for follower in scene.instance.followers
+        follower
+        for follower in scene.instance.followers
         if follower.name in scene.others and follower.state == "streaming" and follower.slot == slot_name(prefix, term, follower.name)
     ]
 
@@ -759,9 +761,7 @@ def start(scene: Scene) -> Procedure:
         return Outcome(False, f"PostgreSQL is {scene.instance.run.value}; start wants it down")
     if scene.state.mark:
         return Outcome(False, f"the data directory is not whole: {scene.state.mark}")
-    gone: dict[tuple[str, str], str | None] = {
-        (scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None,
-    }
+    gone: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None}
     scene = yield from _set(scene, gone)
     if scene.instance.run is not Run.DOWN or scene.state.mark:
         return Outcome(False, scene.state.mark or f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
@@ -803,9 +803,7 @@ def demote(scene: Scene) -> Procedure:
 
 def stop(scene: Scene) -> Procedure:
     """End PostgreSQL; what is missing is no error."""
-    gone: dict[tuple[str, str], str | None] = {
-        (scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None,
-    }
+    gone: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None}
     scene = yield from _set(scene, gone)
     if scene.instance.run is not Run.DOWN:
         scene = yield [Shutdown()]

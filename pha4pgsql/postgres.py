@@ -219,8 +219,16 @@ def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True) -> I
 def _from_row(settings: Settings, row: dict[str, Any]) -> Instance:
     standby, position = row["standby"], Lsn.parse(row["position"] or "0/0")
     seen = Instance(
-        Run.STANDBY if standby else Run.PRIMARY, position, int(row["timeline"]), Lsn.parse(row["checkpoint"]), row["system_identifier"],
-        receiving=row["receiving"], streaming=row["streaming"], upstream=upstream(settings), names=names(settings), names_shown=row["names"],
+        Run.STANDBY if standby else Run.PRIMARY,
+        position,
+        int(row["timeline"]),
+        Lsn.parse(row["checkpoint"]),
+        row["system_identifier"],
+        receiving=row["receiving"],
+        streaming=row["streaming"],
+        upstream=upstream(settings),
+        names=names(settings),
+        names_shown=row["names"],
         followers=tuple(_follower(*fields) for fields in row["followers"]),
         slots=tuple(slot for slot in row["slots"] if slot.startswith(f"{settings.replication_slot_name}_")),
         histories=histories(settings),
@@ -644,8 +652,12 @@ class Proof:
             psycopg2.extensions.set_wait_callback(None)
             with _as_user(self._settings.pgdba):
                 self._connection = psycopg2.connect(
-                    **_address(self._settings, server), user=self._settings.pgdba, dbname=self._settings.pgdb, application_name="pha4pgsql proof",
-                    connect_timeout=2, async_=True,
+                    **_address(self._settings, server),
+                    user=self._settings.pgdba,
+                    dbname=self._settings.pgdb,
+                    application_name="pha4pgsql proof",
+                    connect_timeout=2,
+                    async_=True,
                 )
                 _finish(self._connection, timeout)
             self._connection.cursor().execute("select pg_logical_emit_message(true, 'pha4pgsql', 'do commits wait?')")

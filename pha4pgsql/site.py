@@ -69,8 +69,13 @@ class Scope(Enum):
 def rules_of(settings: Settings) -> Rules:
     """The part of the settings that must be the same on all members."""
     return Rules(
-        settings.resource, settings.members, settings.rep_mode, settings.k if settings.waits else 0, settings.sync_strict,
-        settings.replication_slot_name, settings.maxlag,
+        settings.resource,
+        settings.members,
+        settings.rep_mode,
+        settings.k if settings.waits else 0,
+        settings.sync_strict,
+        settings.replication_slot_name,
+        settings.maxlag,
     )
 
 
@@ -129,9 +134,7 @@ class Site:
         patience = KNOWN_SILENT if os.path.exists(postgres.silence_file(self.settings)) else SILENT
         seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk)
         self._run = seen.run
-        return seen._replace(
-            proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings),
-        )
+        return seen._replace(proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings))
 
     def state(self) -> State:
         """The state file; a missing one is a node that has promised nothing, a damaged one is an error."""
@@ -171,8 +174,11 @@ class Site:
         cluster, prefix = self._cluster, self.settings.resource
         info = cluster.properties.get(f"{prefix}_REPL_INFO", "")
         return scene._replace(
-            round=int(cluster.properties.get(f"{prefix}_round", "1")), override=info if info and "|" not in info else "", repl_info=info,
-            online=frozenset(cluster.online), dc=cluster.dc,
+            round=int(cluster.properties.get(f"{prefix}_round", "1")),
+            override=info if info and "|" not in info else "",
+            repl_info=info,
+            online=frozenset(cluster.online),
+            dc=cluster.dc,
             attributes=self._attributes(cluster),
             failures=tuple(sorted((node, member.failures.get(prefix, 0)) for node, member in cluster.members.items())),
         )
@@ -181,7 +187,9 @@ class Site:
         """The CIB's attributes of this resource when this call began, with what it has set since."""
         resource = self.settings.resource
         seen: dict[tuple[str, str], str | None] = {
-            (node, name): value for node, member in cluster.members.items() for name, value in member.attributes.items()
+            (node, name): value
+            for node, member in cluster.members.items()
+            for name, value in member.attributes.items()
             if name.startswith(f"{resource}-") or name == f"master-{resource}"
         }
         return tuple(sorted((key, value) for key, value in {**seen, **self._told}.items() if value is not None))

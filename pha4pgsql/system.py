@@ -54,8 +54,17 @@ def run(
         return _run_tail(argv, timeout=timeout, env=env, cwd=cwd, keep=keep, extra=extra)
     try:
         done = subprocess.run(
-            list(argv), input=text, stdin=None if text is not None else subprocess.DEVNULL, capture_output=True,
-            timeout=timeout, env=env, cwd=cwd, encoding="utf-8", errors="replace", check=False, **extra,
+            list(argv),
+            input=text,
+            stdin=None if text is not None else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=env,
+            cwd=cwd,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            **extra,
         )
     except subprocess.TimeoutExpired as late:
         return Completed(124, _decoded(late.stdout), f"no end within {timeout:g} s")
@@ -70,9 +79,7 @@ def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cw
 
     with tempfile.TemporaryFile() as errors:
         try:
-            child = subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=cwd, **extra,
-            )
+            child = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=cwd, **extra)
         except (FileNotFoundError, PermissionError) as missing:
             return Completed(127, "", f"{argv[0]}: {missing.strerror}")
         deadline, tail = time.monotonic() + timeout, b""

@@ -205,7 +205,7 @@ def _failures(transient: Mapping[str, str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, value in transient.items():
         if name.startswith("fail-count-"):
-            resource = name[len("fail-count-"):].partition("#")[0]
+            resource = name[len("fail-count-") :].partition("#")[0]
             counts[resource] = min(INFINITY, counts.get(resource, 0) + score(value))
     return counts
 
@@ -310,8 +310,7 @@ def _named(cib: Tree, clone: Tree, primitive: Tree) -> Named:
 def _addresses(cib: Tree, promotable: str, roles: set[str]) -> dict[str, str]:
     """The address resources that a colocation binds to one role of the set."""
     bound = {
-        one.get("rsc") for one in cib.iter("rsc_colocation")
-        if one.get("with-rsc") == promotable and one.get("with-rsc-role", "").lower() in roles
+        one.get("rsc") for one in cib.iter("rsc_colocation") if one.get("with-rsc") == promotable and one.get("with-rsc-role", "").lower() in roles
     }
     found = [one for one in cib.iter("primitive") if one.get("type") in {"IPaddr2", "IPaddr"} and one.get("id") in bound]
     return {one.get("id"): _pairs(one.findall("instance_attributes")).get("ip", "") for one in found}
@@ -484,7 +483,8 @@ def _histories(node: Tree) -> tuple[History, ...]:
     """Only resources that failed: the others have nothing to tell."""
     return tuple(
         History(one.get("id"), one.get("migration-threshold", ""), one.get("fail-count"), one.get("last-failure", ""))
-        for one in node.findall("resource_history") if one.get("fail-count")
+        for one in node.findall("resource_history")
+        if one.get("fail-count")
     )
 
 

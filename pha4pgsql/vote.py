@@ -297,8 +297,13 @@ def parse_state(text: str) -> State:
     words = dict(line.partition("=")[::2] for line in text.splitlines())
     try:
         return State(
-            Ballot.parse(words["promised"]), _parse_eras(words["eras"]), Ballot.parse(words["pending"]), Ballot.parse(words["reign"]),
-            _parse_statement(words["said"]), words["mark"], int(words["beyond"]),
+            Ballot.parse(words["promised"]),
+            _parse_eras(words["eras"]),
+            Ballot.parse(words["pending"]),
+            Ballot.parse(words["reign"]),
+            _parse_statement(words["said"]),
+            words["mark"],
+            int(words["beyond"]),
         )
     except KeyError as missing:
         raise ValueError(f"no line {missing} in the state file") from None
@@ -306,8 +311,13 @@ def parse_state(text: str) -> State:
 
 def _state_words(state: State) -> list[tuple[str, str]]:
     return [
-        ("promised", str(state.promised)), ("eras", eras_text(state.eras)), ("pending", str(state.pending)),
-        ("reign", str(state.reign)), ("said", statement_text(state.said)), ("mark", state.mark), ("beyond", str(state.beyond)),
+        ("promised", str(state.promised)),
+        ("eras", eras_text(state.eras)),
+        ("pending", str(state.pending)),
+        ("reign", str(state.reign)),
+        ("said", statement_text(state.said)),
+        ("mark", state.mark),
+        ("beyond", str(state.beyond)),
     ]
 
 
@@ -319,11 +329,18 @@ def vote_text(vote: Vote) -> str:
     True
     """
     answer = vote.answer
-    return ";".join((
-        f"promised={vote.promised}", f"eras={eras_text(vote.eras)}", f"reign={vote.reign}", f"said={statement_text(vote.said)}",
-        "answer=" + (f"{answer.ballot}/{answer.term}/{answer.lsn:X}/{answer.timeline}/{answer.system_identifier}" if answer else ""),
-        f"lsn={vote.lsn:X}", f"sysid={vote.system_identifier}", f"members={','.join(vote.members)}",
-    ))
+    return ";".join(
+        (
+            f"promised={vote.promised}",
+            f"eras={eras_text(vote.eras)}",
+            f"reign={vote.reign}",
+            f"said={statement_text(vote.said)}",
+            "answer=" + (f"{answer.ballot}/{answer.term}/{answer.lsn:X}/{answer.timeline}/{answer.system_identifier}" if answer else ""),
+            f"lsn={vote.lsn:X}",
+            f"sysid={vote.system_identifier}",
+            f"members={','.join(vote.members)}",
+        )
+    )
 
 
 def parse_vote(text: str) -> Vote:
@@ -335,8 +352,14 @@ def parse_vote(text: str) -> Vote:
             ballot, term, lsn, timeline, system_identifier = words["answer"].split("/")
             answer = Answer(Ballot.parse(ballot), Ballot.parse(term), Lsn(int(lsn, 16)), int(timeline), system_identifier)
         return Vote(
-            Ballot.parse(words["promised"]), _parse_eras(words["eras"]), Ballot.parse(words["reign"]), _parse_statement(words["said"]),
-            answer, Lsn(int(words["lsn"], 16)), words["sysid"], tuple(filter(None, words["members"].split(","))),
+            Ballot.parse(words["promised"]),
+            _parse_eras(words["eras"]),
+            Ballot.parse(words["reign"]),
+            _parse_statement(words["said"]),
+            answer,
+            Lsn(int(words["lsn"], 16)),
+            words["sysid"],
+            tuple(filter(None, words["members"].split(","))),
         )
     except KeyError as missing:
         raise ValueError(f"no {missing} in the vote {text!r}") from None

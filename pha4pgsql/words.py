@@ -353,9 +353,7 @@ class Properties(NamedTuple):
     values: tuple[tuple[str, str | None], ...]
 
 
-Action = Union[
-    Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties,
-]
+Action = Union[Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties]
 
 
 class Outcome(NamedTuple):

@@ -20,7 +20,11 @@ from pha4pgsql.words import EnvironmentFailure, Failure  # noqa: E402
 TOOLS = f"{ROOT}/.venv"
 PYTHON = f"{TOOLS}/bin/python"
 REQUIREMENTS = f"{ROOT}/tests/requirements.txt"
-CHECKS = (("ruff check", "-m", "ruff", "check", "--quiet", "."), ("mypy", "-m", "mypy"))
+CHECKS = (
+    ("ruff check", "-m", "ruff", "check", "--quiet", "."),
+    ("ruff format", "-m", "ruff", "format", "--check", "--quiet", "."),
+    ("mypy", "-m", "mypy"),
+)
 PURE, LIVE = ("pha4pgsql", "tests/pure"), ("tests/live",)
 UNKNOWN = 111
 

@@ -123,8 +123,11 @@ def test_who_lacks_a_commit_is_not_promoted(drill: Drill) -> None:
         drill.lab.crash(primary)
         drill.admit(*others)
         drill.until(lambda: all(drill.runs(name) for name in others), "the standbys run")
-        drill.stays(lambda: drill.primary() in ("", primary) and all(drill.sql(name, "select pg_is_in_recovery()") != "f" for name in others),
-                    "no standby is promoted", 15)
+        drill.stays(
+            lambda: drill.primary() in ("", primary) and all(drill.sql(name, "select pg_is_in_recovery()") != "f" for name in others),
+            "no standby is promoted",
+            15,
+        )
         drill.lab.boot(primary)
         assert drill.new_primary() == primary
         writing.wait(50)

@@ -25,7 +25,7 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
     return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
 
 
-PROMOTION = "        Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(),\n"
+PROMOTION = "[Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
@@ -179,13 +179,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "promotion before the state is stored",
-        (
-            (
-                "pgsql",
-                PROMOTION,
-                "        MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state),\n",
-            ),
-        ),
+        (("pgsql", PROMOTION, "[MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state)]\n"),),
     ),
     Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),)),
     Mutation(
@@ -422,7 +416,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 PROMOTION,
                 PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace(
-                    "Promote(),", "Promote(), MakeSlots(_slots(scene, ballot, followers)),"
+                    "Promote()]", "Promote(), MakeSlots(_slots(scene, ballot, followers))]"
                 ),
             ),
         ),
@@ -434,7 +428,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             (
                 "pgsql",
                 PROMOTION,
-                PROMOTION.replace("Name(first_names(scene, followers)), Promote(),", "Promote(), Name(first_names(scene, followers)),"),
+                PROMOTION.replace("Name(first_names(scene, followers)), Promote()", "Promote(), Name(first_names(scene, followers))"),
             ),
         ),
         covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter",

@@ -204,8 +204,15 @@ def test_status_json() -> None:
     assert found["repl_info"] == "node1|1|00000000050001B0"
     assert found["vips"] == {"vip-master": "node1", "vip-slave": "node2"}
     assert found["nodes"][0] == {
-        "name": "node1", "online": True, "status": "PRI", "data_status": "LATEST", "score": "1000", "xlog_loc": None,
-        "baseline": "00000000050001B0", "timeline": 2, "lag_bytes": 0,
+        "name": "node1",
+        "online": True,
+        "status": "PRI",
+        "data_status": "LATEST",
+        "score": "1000",
+        "xlog_loc": None,
+        "baseline": "00000000050001B0",
+        "timeline": 2,
+        "lag_bytes": 0,
     }
     assert [(row["timeline"], row["lag_bytes"]) for row in found["nodes"][1:]] == [(2, 168), (None, None)]
 

@@ -60,6 +60,8 @@ def mutated(*edits: tuple[str, str, str]) -> Core:
     for module, old, new in edits:
         if texts[module].count(old) != 1:
             raise LookupError(f"{texts[module].count(old)} places in {module}.py read {old!r}: bring the mutation up to date")
+        if old == new:
+            raise LookupError(f"the mutation of {old!r} in {module}.py changes nothing: bring it up to date")
         texts[module] = texts[module].replace(old, new)
     names = {"vote": "pha4pgsql_mutant_vote", "pgsql": "pha4pgsql_mutant_pgsql"}
     modules = {name: types.ModuleType(names[name]) for name in texts}
