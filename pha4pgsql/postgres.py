@@ -12,7 +12,7 @@ import re
 import select
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pha4pgsql import system, text, wal
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 POLL = 0.02
 """Seconds between two looks at a process that starts or ends."""
+MUTE = 0.4
+"""Seconds for which a client may say nothing while the server shuts down."""
 
 OBSERVE = """
 select pg_is_in_recovery() as standby,
@@ -604,11 +606,43 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
         if (number is signal.SIGINT and escalate <= 0) or not alive(server.pid):
             continue
         os.kill(server.pid, number)
-        while alive(server.pid) and time.monotonic() < until:
-            time.sleep(POLL)
+        _await_end(server.pid, until)
     if alive(server.pid):
         kill([server.pid, *children(server.pid)])
     kill(remains(settings))
+
+
+def _await_end(pid: int, until: float) -> None:
+    """Wait for a postmaster's end, at most until then, and do not let it wait for clients that say nothing.
+
+    A connection accepted while it shuts down gets a process that waits for a first packet until authentication_timeout
+    (a minute), and before PostgreSQL 18 the postmaster waits for that: one half-open connection would delay a demotion so long.
+    """
+    mute: set[int] = set()
+    looked = time.monotonic()
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(POLL)
+        if time.monotonic() - looked > MUTE:
+            looked = time.monotonic()
+            seen = _mute(pid)
+            for child in seen & mute:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
+            mute = seen
+
+
+def _mute(pid: int) -> set[int]:
+    """The children of a postmaster that still show its own command line: clients that have not said who they are."""
+    own = _command_line(pid)
+    return {child for child in children(pid) if own and _command_line(child) == own}
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
 
 
 def kill(processes: Sequence[int]) -> None:
