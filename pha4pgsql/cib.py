@@ -7,7 +7,7 @@ constraints are never touched.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lxml import etree
 
@@ -23,6 +23,9 @@ PREFIX = "pha4pgsql-"
 
 OPERATORS_OWN = ("target-role", "is-managed", "maintenance")
 """Meta attributes by which operators steer a running set: cls_setup leaves them as they are."""
+
+CHANGED_IN_PLACE = {"lvsdr": ("readers",)}
+"""Parameters by type of agent that commands change in the running cluster (cls_reader): cls_setup leaves them where config.pcs does not set them."""
 
 
 def prefix(resource: str) -> str:
@@ -108,8 +111,19 @@ def _with_operators_own(made: Element, live: Element) -> list[Element]:
         old = next((top for top in _section(live, "resources") if top.get("id") == item.get("id")), None)
         if old is not None:
             _copy_meta(old, item)
+            _copy_parameters(old, item)
         result.append(item)
     return result
+
+
+def _copy_parameters(old: Element, new: Element) -> None:
+    """Give the new resource the parameters that commands have set in the old one, where config.pcs says nothing of them."""
+    path = "descendant-or-self::primitive[@id=$id]/instance_attributes/nvpair[@name=$name]"
+    for primitive in new.iter("primitive"):
+        for name in CHANGED_IN_PLACE.get(primitive.get("type", ""), ()):
+            kept, given = (cast("list[Element]", tree.xpath(path, id=primitive.get("id", ""), name=name)) for tree in (old, new))
+            if kept and not given:
+                _set(primitive, "instance_attributes", f"{primitive.get('id')}-instance_attributes", name, kept[0].get("value", ""))
 
 
 def _copy_meta(old: Element, new: Element) -> None:

@@ -89,16 +89,18 @@ def seconds(word: str) -> float:
 
 
 class Site(NamedTuple):
-    """What one look at the configuration and state showed, and the replicated set that it is about."""
+    """What one look at the configuration and state showed, the replicated set that it is about, and its read pool if readers are balanced."""
 
     cluster: Cluster
     named: Named
+    pool: cli_status.Pool | None = None
 
 
 def look() -> Site:
-    """Read the CIB once."""
+    """Read the CIB once, and what the director has published."""
     tree = cli_status.parse(pacemaker.cib())
-    return Site(text.cluster(tree), the_set(text.replicated_sets(tree)))
+    cluster, named = text.cluster(tree), the_set(text.replicated_sets(tree))
+    return Site(cluster, named, cli_status.pool(cluster, named, here="", timeout=3.0))
 
 
 def the_set(sets: Sequence[Named]) -> Named:
@@ -149,7 +151,7 @@ def need_management(site: Site) -> None:
 
 def missing_for_primary(site: Site) -> list[str]:
     """What the writing side lacks: one promoted instance and its address."""
-    cluster, named = site
+    cluster, named, _ = site
     primaries = cluster.where(named.primitive, "promoted")
     if len(primaries) != 1:
         return [f"{named.promotable} is promoted on {' and '.join(primaries)}" if primaries else f"{named.promotable} is promoted on no node"]
@@ -157,10 +159,12 @@ def missing_for_primary(site: Site) -> list[str]:
 
 
 def missing_for_standbys(site: Site) -> list[str]:
-    """What the reading side lacks: an instance that replicates on every node of the set, and the reader's address."""
-    cluster, named = site
+    """What the reading side lacks: an instance that replicates on every node of the set, the reader's address, real servers behind it."""
+    cluster, named, pool = site
     behind = [reason for node in members(site) if (reason := not_replicating(site, node))]
-    return behind + _missing_addresses(cluster, named.readers)
+    director = [f"{named.director} is not running"] if named.director and not cluster.where(named.director, "started") else []
+    empty = [f"{named.director} has no real server that takes connections"] if pool and not director and not pool.serves else []
+    return behind + director + _missing_addresses(cluster, named.readers) + empty
 
 
 def _missing_addresses(cluster: Cluster, addresses: Iterable[str]) -> list[str]:
@@ -174,7 +178,7 @@ def members(site: Site) -> tuple[str, ...]:
 
 def not_replicating(site: Site, node: str) -> str:
     """Why a node does not replicate, empty when it does."""
-    cluster, named = site
+    cluster, named, _ = site
     member = cluster.members.get(node)
     if member is None:
         return f"{node} is in node_list, but the cluster has no such node"
@@ -192,9 +196,9 @@ def not_replicating(site: Site, node: str) -> str:
 
 def still_running(site: Site) -> list[str]:
     """What of the set runs somewhere: one text for each resource, `pgsql is promoted on node1, started on node2 node3`."""
-    cluster, named = site
+    cluster, named, _ = site
     found = []
-    for name in (named.primitive, *named.addresses):
+    for name in (named.primitive, *named.companions):
         roles: dict[str, list[str]] = {}
         for node in cluster.online:
             roles.setdefault(cluster.members[node].roles.get(name, "stopped"), []).append(node)
@@ -237,7 +241,7 @@ def explain(missing: Sequence[str], limit: float) -> Failure:
 
 def conditions(site: Site) -> list[str]:
     """How each member stands, in one line."""
-    cluster, named = site
+    cluster, named, _ = site
     online = [(node, cluster.members[node]) for node in members(site) if node in cluster.online]
     return [
         f"{node}: {member.roles.get(named.primitive, 'stopped')}"
@@ -279,10 +283,10 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def forgive(site: Site) -> None:
-    """Forget the failures of the set and its addresses; with a fail count at the limit Pacemaker would not even try."""
-    cluster, named = site
+    """Forget the failures of the set and of what goes with it; with a fail count at the limit Pacemaker would not even try."""
+    cluster, named, _ = site
     failed = {name for member in cluster.members.values() for name in member.failures}
-    for name, inside in ((named.promotable, named.primitive), *((one, one) for one in named.addresses)):
+    for name, inside in ((named.promotable, named.primitive), *((one, one) for one in named.companions)):
         if inside in failed or name == named.promotable:
             pacemaker.cleanup(name)
 

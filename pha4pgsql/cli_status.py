@@ -1,18 +1,21 @@
-"""What cls_status shows: one look at CIB, crm_mon, votes and primary, as one report, rendered as the walkthrough's text or as JSON."""
+"""What cls_status shows: one look at CIB, crm_mon, votes, primary and read pool, as one report, rendered as the walkthrough's text or as JSON."""
 
 from __future__ import annotations
 
+import ipaddress
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from pha4pgsql import pacemaker, text, vote
+from pha4pgsql import ipvs, pacemaker, text, vote
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import read_settings
 from pha4pgsql.site import rules_of
-from pha4pgsql.words import EnvironmentFailure
+from pha4pgsql.words import EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pha4pgsql.lvs_words import Service
     from pha4pgsql.text import Cluster, Collection, FailedAction, History, Named, Placed, Tree, View
     from pha4pgsql.words import Rules, Vote
 
@@ -27,23 +30,24 @@ def parse(xml: str) -> Tree:
 
 
 class Sight(NamedTuple):
-    """What Pacemaker and Corosync said, once. `here` is the name of the node that was asked."""
+    """What Pacemaker and Corosync said, once. `here` is the name of the node that was asked, `now` its clock in seconds since 1970."""
 
     cluster: Cluster
     sets: tuple[Named, ...]
     view: View
     quorate: bool
     here: str
+    now: int = 0
 
 
 def observe(timeout: float) -> Sight:
     """Ask this node's own cluster daemons; none of these questions needs quorum."""
     tree = parse(pacemaker.cib(timeout))
     view = text.view(parse(pacemaker.status(timeout)))
-    return Sight(text.cluster(tree), tuple(text.replicated_sets(tree)), view, pacemaker.quorate(timeout), _here(timeout))
+    return Sight(text.cluster(tree), tuple(text.replicated_sets(tree)), view, pacemaker.quorate(timeout), here(timeout), int(time.time()))
 
 
-def _here(timeout: float) -> str:
+def here(timeout: float) -> str:
     """The controller may be busy for a while: the name is only a courtesy then."""
     try:
         return pacemaker.local_node(timeout)
@@ -58,8 +62,30 @@ class Follower(NamedTuple):
     lag_bytes: int | None
 
 
+class Server(NamedTuple):
+    """A real server in the director's table."""
+
+    name: str
+    address: str
+    weight: int
+    active: int
+    inactive: int
+
+
+class Pool(NamedTuple):
+    """The real servers behind the reader address, and when they were these (seconds since 1970, None: the director has not told)."""
+
+    servers: tuple[Server, ...] = ()
+    at: int | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether somebody takes new connections."""
+        return any(server.weight for server in self.servers)
+
+
 class Told(NamedTuple):
-    """What the nodes told beside Pacemaker: timelines by the votes and by the primary, and its standbys. Empty where unknown.
+    """What the nodes told beside Pacemaker: timelines by the votes and by the primary, its standbys, the read pool. Empty where unknown.
 
     `notes` is what a person has to know: who goes on alone, why nobody can be promoted.
     """
@@ -67,6 +93,7 @@ class Told(NamedTuple):
     timelines: Mapping[str, int]
     followers: tuple[Follower, ...]
     notes: tuple[str, ...] = ()
+    pool: Pool | None = None
 
 
 UNTOLD = Told({}, ())
@@ -87,11 +114,12 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
     known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""))
+    told = Told(timelines, (), known, pool(sight.cluster, named, sight.here, timeout))
     if len(primaries) != 1 or not sight.quorate:
-        return Told(timelines, (), known)
+        return told
     rows = _rows(named, timeout)
     current = {name: row[2] for row in rows for name in (primaries[0], row[0]) if name}
-    return Told({**timelines, **current}, tuple(Follower(row[0], row[1]) for row in rows if row[0]), known)
+    return told._replace(timelines={**timelines, **current}, followers=tuple(Follower(row[0], row[1]) for row in rows if row[0]))
 
 
 def rules(named: Named) -> Rules:
@@ -163,7 +191,64 @@ def _conninfo(named: Named, timeout: float) -> dict[str, Any]:
     }
 
 
+def pool(cluster: Cluster, named: Named, here: str, timeout: float) -> Pool | None:
+    """The read pool: the kernel's own table on the director's node, elsewhere what the director published last. None: nothing is balanced."""
+    if not named.director:
+        return None
+    director = next(iter(cluster.where(named.director, "started")), "")
+    published = read_pool(_published(named.director, timeout).get(director, ""))
+    found = _table(named) if director == here else None
+    if found is None:
+        return published
+    names = {server.address: server.name for server in published.servers}
+    return Pool(tuple(server._replace(name=names.get(server.address, server.address)) for server in found), int(time.time()))
+
+
+def _published(director: str, timeout: float) -> dict[str, str]:
+    """The pools as the directors have published them; no answer tells nothing."""
+    try:
+        return pacemaker.attributes(f"{director}-pool", timeout)
+    except pacemaker.Unreachable:
+        return {}
+
+
+def _table(named: Named) -> tuple[Server, ...] | None:
+    """The kernel's table of the reader service; None when there is none, or it may not be read."""
+    given = named.balancing
+    try:
+        wanted = (str(ipaddress.ip_address(given.get("vip", ""))), int(given.get("port", "0")), int(given.get("fwmark", "0")))
+        with ipvs.Ipvs() as kernel:
+            service = next((one for one in kernel.services() if _is_meant(one, *wanted)), None)
+            found = kernel.servers(service) if service else None
+    except (Failure, OSError, ValueError):
+        return None
+    if found is None:
+        return None
+    return tuple(Server("", one.server.address, one.server.weight, one.load.active, one.load.inactive) for one in found)
+
+
+def _is_meant(service: Service, address: str, port: int, fwmark: int) -> bool:
+    return service.fwmark == fwmark if fwmark else (service.address, service.port) == (address, port)
+
+
 # ---------------------------------------------------------------- the report: pure from here on
+
+
+def read_pool(value: str) -> Pool:
+    """Read a published pool; what cannot be read is as if nothing had been told.
+
+    >>> read_pool('{"at": 1700000000, "servers": [["node2", "192.168.0.232", 1, 3, 0]]}').servers
+    (Server(name='node2', address='192.168.0.232', weight=1, active=3, inactive=0),)
+    >>> read_pool("")
+    Pool(servers=(), at=None)
+    """
+    import json
+
+    try:
+        found = json.loads(value)
+        return Pool(tuple(Server(str(row[0]), str(row[1]), *map(int, row[2:5])) for row in found["servers"]), int(found["at"]))
+    except (ValueError, TypeError, KeyError, IndexError):
+        return Pool()
 
 
 class Row(NamedTuple):
@@ -192,6 +277,17 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
     view: View
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None
+
+
+class Reading(NamedTuple):
+    """Read load balancing: the director's resource, its node or None, and what it has in its table. `expected`: the set is to run."""
+
+    resource: str
+    director: str | None
+    pool: Pool
+    age: int | None
+    expected: bool
 
 
 def report(sight: Sight, named: Named | None, told: Told) -> Report:
@@ -210,7 +306,14 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         rows=tuple(_row(cluster, primitive, node, told, primaries) for node in sorted({*cluster.members, *(named.nodes if named else ())})),
         view=sight.view,
         notes=told.notes,
+        reading=_reading(sight, named, told) if named and told.pool else None,
     )
+
+
+def _reading(sight: Sight, named: Named, told: Told) -> Reading:
+    pool = told.pool or Pool()
+    director = next(iter(sight.cluster.where(named.director, "started")), None)
+    return Reading(named.director, director, pool, max(0, sight.now - pool.at) if pool.at else None, not named.disabled)
 
 
 def _row(cluster: Cluster, primitive: str, node: str, told: Told, primaries: tuple[str, ...]) -> Row:
@@ -239,10 +342,15 @@ def as_json(report: Report) -> dict[str, Any]:
         "vips": dict(report.vips),
         "nodes": [row._asdict() for row in report.rows],
         "failed_actions": [one._asdict() for one in report.view.failed],
+        "lvs": _balancing(report.reading) if report.reading else None,
         "notes": list(report.notes),
         "dc": report.view.dc or None,
         "node": report.here,
     }
+
+
+def _balancing(reading: Reading) -> dict[str, Any]:
+    return {"director": reading.director, "real_servers": [server._asdict() for server in reading.pool.servers], "at": reading.pool.at}
 
 
 def as_text(report: Report) -> str:
@@ -257,6 +365,7 @@ def as_text(report: Report) -> str:
         "",
         *(line for one in view.resources for line in _resource(one, view)),
         "",
+        *(_pool_lines(report.reading) if report.reading else ()),
         "Node Attributes:",
         *_attributes(view),
         "",
@@ -344,6 +453,32 @@ def _instance(part: Placed) -> str:
     """One line for one instance: `vip-master (ocf::heartbeat:IPaddr2):   Started node1`."""
     words = [part.role, *part.nodes, *([f"({', '.join(part.flags)})"] if part.flags else [])]
     return f"{part.id} ({part.agent.replace(':', '::', 1)}):   {' '.join(words)}"
+
+
+def _pool_lines(reading: Reading) -> list[str]:
+    """The director's table, one line for each real server, and what is the matter with it."""
+    age = f" ({reading.age} s ago)" if reading.age is not None else ""
+    servers = reading.pool.servers
+    widths = [max((len(word) for word in column), default=0) for column in zip(*((one.name, one.address) for one in servers))]
+    lines = [
+        f"* {one.name:<{widths[0]}}  {one.address:<{widths[1]}}  weight {one.weight}, {one.active} active, {one.inactive} inactive" for one in servers
+    ]
+    return [f"Read Pool of {reading.resource} at {reading.director or 'no node'}{age}:", *lines, *_pool_warning(reading), ""]
+
+
+def _pool_warning(reading: Reading) -> list[str]:
+    if not reading.expected or (reading.director and reading.pool.serves):
+        return []
+    if reading.director is None:
+        return [
+            f"WARNING: {reading.resource} runs on no node: there is no reader address",
+            f"HINT: it runs where a standby and IPVS are; correct what Failed Actions say, then `cls_cleanup {reading.resource}`",
+        ]
+    seen = "no real server takes connections" if reading.pool.at else "the director has not told its real servers"
+    return [
+        f"WARNING: {seen}: readers are refused",
+        "HINT: a standby is one when it replicates, its port answers and its weight is above 0; see Node Attributes, and the director's log",
+    ]
 
 
 def _attributes(view: View) -> list[str]:

@@ -12,11 +12,14 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pha4pgsql.parameters import PGWATCH
+from pha4pgsql.parameters import AGENTS, PGWATCH
 from pha4pgsql.words import ConfigurationError, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+READABLE = ("HS:sync", "HS:quorum", "HS:potential", "HS:async")
+"""What `<resource>-status` says of a standby that replicates, and so may serve readers."""
 
 NAMEDATALEN = 64
 """PostgreSQL's limit for names, the zero at the end included (manual, 4.1.1): a slot's name has one character less."""
@@ -90,6 +93,9 @@ def _number(low: int, high: int, expected: str) -> Callable[[str], int]:
 
 _port = _number(1, 65535, "a port number, 1 to 65535")
 _count = _number(0, 2**63 - 1, "a whole number, 0 or more")
+_weight = _number(0, 65535, "a weight, 0 to 65535")
+_sync_id = _number(0, 255, "a number, 0 to 255")
+_mark = _number(1, 2**32 - 1, "a firewall mark, 1 to 4294967295")
 
 
 def _boolean(text: str) -> bool:
@@ -163,6 +169,40 @@ def _conninfo(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", text):
+        raise ValueError("host names or addresses with blanks between them, each with ,WEIGHT behind it or not")
+    return text
+
+
+def _servers(text: str) -> str:
+    """Read `host[,weight] ...`; the answer has single blanks."""
+    for item in text.split():
+        host, comma, weight = item.partition(",")
+        _host(host)
+        if comma:
+            _weight(weight)
+    return " ".join(text.split())
+
+
+def _threshold(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+ [0-9]+", text):
+        raise ValueError("two numbers, as in net.ipv4.vs.sync_threshold, such as 0 1")
+    return text
+
+
+def _script(text: str) -> str:
+    if re.search(r"\bpassword\s*=", text):
+        raise ValueError("no password here (it would be readable in the cluster's configuration); passfile=... names a password file")
+    return text
+
+
+def _ports(text: str) -> str:
+    for port in text.split():
+        _port(port)
+    return " ".join(text.split())
+
+
 def _nothing(text: str) -> str:
     if text.lower() not in {"", "false", "no", "0"}:
         raise ValueError("nothing: the distributed lock is not part of this version")
@@ -175,7 +215,7 @@ def _nothing(text: str) -> str:
 class Key(NamedTuple):
     """One key of config.ini. `default` is text as it would be written; None: the file must give it.
 
-    `parameter` is the parameter of the pgsql agent which takes the value, `example` what the sample file shows where it is not the default.
+    `parameter` is the parameter of `agent` which takes the value, `example` what the sample file shows where it is not the default.
     """
 
     name: str
@@ -184,6 +224,7 @@ class Key(NamedTuple):
     help: str
     parameter: str = ""
     example: str = ""
+    agent: str = "pgsql"
 
     @property
     def field(self) -> str:
@@ -195,6 +236,11 @@ class Chapter(NamedTuple):
 
     title: str
     keys: tuple[Key, ...]
+
+
+def _lvs(name: str, parse: Callable[[str], Any], default: str, meaning: str, example: str = "", parameter: str = "") -> Key:
+    """Return a key of the director, which is named for its parameter. Empty: the agent's own default, which `meaning` tells."""
+    return Key(f"lvs_{name}", parse, default, meaning, parameter or name, example, "lvsdr")
 
 
 CHAPTERS = (
@@ -376,6 +422,79 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "Read load balancing, with the template muti_with_lvs",
+        (
+            Key("lvsdr_resource", _identifier, "lvsdr", "name of the director, which spreads readers over the real servers"),
+            Key("lvsdr_realsvr_resource", _identifier, "lvsdr-realsvr", "name of what makes a standby a real server; its clone has -clone behind it"),
+            _lvs(
+                "virtual_service_options",
+                _text,
+                "-s wrr",
+                "scheduler and persistence, in ipvsadm's words; rr does not look at weights, wrr does, wlc counts connections; "
+                "-p 300: a client stays at its server for 300 seconds",
+            ),
+            _lvs("default_weight", _weight, "", "weight of servers without one of their own; 0: they get no new connections; empty: 1", "1"),
+            _lvs("weight_of_realservers", _servers, "", "weights, host,weight with blanks between them", "node2,3 node3,1"),
+            _lvs(
+                "readers",
+                _servers,
+                "",
+                "read servers outside of the cluster, host or host,weight with blanks between them: in the pool while they stream from the primary; "
+                "empty: those that cls_reader has added to the running cluster, which cls_setup leaves as they are",
+                "192.168.0.234,1",
+            ),
+            _lvs(
+                "max_lag_bytes",
+                _count,
+                "",
+                "bytes not replayed yet beyond which a server gets lvs_lag_weight, all of them if need be; empty: no limit",
+                "67108864",
+            ),
+            _lvs("max_lag_seconds", _count, "", "the same in seconds", "30"),
+            _lvs("lag_weight", _weight, "", "weight of a server beyond a limit; empty: 0, no new connections", "1"),
+            _lvs("drain_time", _duration, "", "how long a healthy server that leaves keeps the connections it has; empty: 30s", "5min"),
+            _lvs(
+                "fallback_to_primary",
+                _boolean,
+                "",
+                "true: the primary serves readers when no other server is left; empty: as reader_vip_on_primary says",
+                "false",
+            ),
+            _lvs("check_interval", _duration, "", "how often the director looks at the cluster and at the servers' ports; empty: 500ms", "500ms"),
+            _lvs("check_timeout", _duration, "", "how long a server's port may be silent; empty: 1s", "1s"),
+            _lvs("script_timeout", _duration, "", "how long a script may take; empty: 5s", "5s"),
+            _lvs(
+                "get_real_servers_script",
+                _script,
+                "",
+                "command that prints the real servers, instead of all other rules",
+                '/opt/pha4pgsql/tools/get_active_slaves /usr/pgsql/bin/psql "host=192.168.0.236 dbname=postgres user=replication"',
+                "realserver_get_real_servers_script",
+            ),
+            _lvs(
+                "check_active_real_server_script",
+                _script,
+                "",
+                "command that gets a server's name as last word and prints t if it may serve, instead of the node attribute",
+                '/opt/pha4pgsql/tools/check_active_slave /usr/pgsql/bin/psql "dbname=postgres user=replication" -h',
+                "realserver_check_active_real_server_script",
+            ),
+            _lvs("heartbeat_file", _absolute, "", "file in which the director writes the time whenever it is called", "/run/lvsdr.heartbeat"),
+            _lvs(
+                "sync_daemon",
+                _boolean,
+                "",
+                "true: the director tells the standbys of its connections (multicast, not encrypted), so that those of readers outlive the director",
+                "true",
+            ),
+            _lvs("sync_interface", _word, "", "network interface for that; empty: vip_nic", "ens37"),
+            _lvs("sync_id", _sync_id, "", "number that tells directors of one network apart; empty: 0", "37"),
+            _lvs("sync_threshold", _threshold, "", "packets of a connection before it is told, and how many until again; empty: 0 1", "0 1"),
+            _lvs("fwmark", _mark, "", "firewall mark, to balance several ports as one service", "1"),
+            _lvs("fwmark_ports", _ports, "", "the ports that get this mark; empty: pgsql_pgport", "5432 6432"),
+        ),
+    ),
+    Chapter(
         "Keys of older files, without effect today",
         (
             Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
@@ -453,6 +572,29 @@ class Config(NamedTuple):
     pgsql_timeout: str
     pgsql_migration_threshold: int
     pgsql_failure_timeout: str
+    lvsdr_resource: str
+    lvsdr_realsvr_resource: str
+    lvs_virtual_service_options: str
+    lvs_default_weight: int | None
+    lvs_weight_of_realservers: str
+    lvs_readers: str
+    lvs_max_lag_bytes: int | None
+    lvs_max_lag_seconds: int | None
+    lvs_lag_weight: int | None
+    lvs_drain_time: str
+    lvs_fallback_to_primary: bool
+    lvs_check_interval: str
+    lvs_check_timeout: str
+    lvs_script_timeout: str
+    lvs_get_real_servers_script: str
+    lvs_check_active_real_server_script: str
+    lvs_heartbeat_file: str
+    lvs_sync_daemon: bool | None
+    lvs_sync_interface: str
+    lvs_sync_id: int | None
+    lvs_sync_threshold: str
+    lvs_fwmark: int | None
+    lvs_fwmark_ports: str
 
     @property
     def resource_set(self) -> str:
@@ -485,7 +627,7 @@ class Config(NamedTuple):
     @property
     def agent_parameters(self) -> dict[str, str]:
         """What the pgsql agent is given in the cluster's configuration: never a secret, never an empty value."""
-        values = {key.parameter: _wire(getattr(self, key.field)) for key in KEYS.values() if key.parameter}
+        values = self._of("pgsql")
         values["node_list"] = " ".join(self.nodes)
         if self.pgsql_bindir == os.path.dirname(self.pgsql_pgctl):
             del values["bindir"]
@@ -496,6 +638,41 @@ class Config(NamedTuple):
         """What the pgwatch agent is given: the same, as far as it knows the parameter, and whom it speaks for."""
         known = {parameter.name for parameter in PGWATCH.parameters}
         return {"resource": self.pgsql_resource} | {name: value for name, value in self.agent_parameters.items() if name in known}
+
+    @property
+    def director_parameters(self) -> dict[str, str]:
+        """What the lvsdr agent is given: where the service is, whom it takes, how it asks the primary, and what differs from its own defaults."""
+        values = {
+            "vip": self.reader_vip,
+            "port": str(self.pgsql_pgport),
+            "realserver_dependent_resource": f"{self.lvsdr_realsvr_resource}-clone",
+            "realserver_dependent_attribute_name": f"{self.pgsql_resource}-status",
+            "realserver_dependent_attribute_value": "|".join(READABLE),
+            "conninfo": " ".join(
+                part
+                for part in (
+                    f"host={self.writer_vip} port={self.pgsql_pgport} user={self.pgsql_repuser} dbname=postgres",
+                    self.pgsql_primary_conninfo_opt,
+                )
+                if part
+            ),
+            "passfile": self.pgsql_passfile,
+        }
+        return {name: value for name, value in {**values, **self._of("lvsdr")}.items() if value and value != _default("lvsdr", name)}
+
+    @property
+    def real_server_parameters(self) -> dict[str, str]:
+        """What the lvsdr-realsvr agent is given: the address, and how connections are told when they are."""
+        known = {parameter.name for parameter in AGENTS["lvsdr-realsvr"].parameters}
+        return {name: value for name, value in self.director_parameters.items() if name in known}
+
+    def _of(self, agent: str) -> dict[str, str]:
+        """Return the values of the keys that set a parameter of an agent."""
+        return {key.parameter: _wire(getattr(self, key.field)) for key in KEYS.values() if key.parameter and key.agent == agent}
+
+
+def _default(agent: str, name: str) -> str:
+    return next((parameter.default for parameter in AGENTS[agent].parameters if parameter.name == name), "")
 
 
 def _wire(value: object) -> str:
@@ -649,7 +826,7 @@ def _parsed(values: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _typed(key: Key) -> bool:
-    return key.parse in {_boolean, _count}
+    return key.parse in {_boolean, _count, _weight, _sync_id, _mark}
 
 
 def _expected(key: Key) -> str:
@@ -684,7 +861,7 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
         problems.append(
             Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes")
         )
-    problems += _slot_names(fields, nodes) + _inside(fields)
+    problems += _slot_names(fields, nodes) + _inside(fields) + _balancing(fields)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))
     return problems
@@ -698,6 +875,21 @@ def _inside(fields: Mapping[str, Any]) -> list[Problem]:
         for key in ("pgsql_pgdata", "pgsql_datadir")
         if fields.get(key) and os.path.commonpath([tmpdir, fields[key]]) == fields[key]
     ]
+
+
+def _balancing(fields: Mapping[str, Any]) -> list[Problem]:
+    """What the director's settings need of each other."""
+    names = [*fields.get("resource_list", ()), *(fields.get(key) for key in ("pgsql_resource", "pgwatch_resource"))]
+    problems = [
+        Problem(key, f"{fields[key]!r} is the name of another resource, expected a name of its own")
+        for key, others in (("lvsdr_resource", names), ("lvsdr_realsvr_resource", [*names, fields.get("lvsdr_resource")]))
+        if fields.get(key) in others
+    ]
+    if fields.get("lvs_sync_daemon") and not (fields.get("lvs_sync_interface", "-") or fields.get("vip_nic", "-")):
+        problems.append(Problem("lvs_sync_interface", "missing, expected the network interface on which connections are told (or vip_nic)"))
+    if fields.get("lvs_fwmark_ports") and fields.get("lvs_fwmark", 0) is None:
+        problems.append(Problem("lvs_fwmark", "missing, expected the firewall mark of lvs_fwmark_ports"))
+    return problems
 
 
 def _slot_names(fields: Mapping[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
@@ -717,6 +909,8 @@ def _completed(fields: dict[str, Any]) -> dict[str, Any]:
         pgsql_pgctl=fields["pgsql_pgctl"] or f"{bindir}/pg_ctl",
         pgsql_psql=fields["pgsql_psql"] or f"{bindir}/psql",
         pgsql_passfile=fields["pgsql_passfile"] or (f"{fields['pgsql_tmpdir']}/pgpass" if fields["pgsql_reppassword"] else ""),
+        lvs_fallback_to_primary=fields["reader_vip_on_primary"] if fields["lvs_fallback_to_primary"] is None else fields["lvs_fallback_to_primary"],
+        lvs_sync_interface=(fields["lvs_sync_interface"] or fields["vip_nic"]) if fields["lvs_sync_daemon"] else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""install.sh --demo: a practice cluster on this machine, its state, one failover, and the outage that a writer measured."""
+"""install.sh --demo: a practice cluster on this machine, who serves its readers, one failover, and the outage that a writer measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import demo_writer, packages, paths
@@ -16,6 +17,7 @@ from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CONNECTIONS = 30
 LONGEST = 90.0
 """Seconds that the writer waits for the outage to begin and end."""
 
@@ -35,8 +37,9 @@ def run(source: str) -> int:
     begin = time.monotonic()
     bindir = _needed()
     lab = os.path.join(source, "bin", "cls_lab")
-    _show([lab, "up", "--pg", bindir])
+    _show([lab, "up", "--pg", bindir, "--ipvs", "auto", "--directors", "1"])
     _show([lab, "run", "node1", "--", "cls_status"])
+    _read(lab)
     measured = _failover(lab, source)
     _show([lab, "run", "node1", "--", "cls_status"])
     print(
@@ -49,7 +52,9 @@ def run(source: str) -> int:
 
 def _needed() -> str:
     """Install what is missing, and return the directory of PostgreSQL's programs."""
-    missing = packages.missing("/usr/lib/ocf")
+    from pha4pgsql.lab_up import ipvs_here
+
+    missing = packages.missing("/usr/lib/ocf", (*packages.NEEDS, *(packages.KERNEL if ipvs_here() == "uml" else ())))
     bindir = paths.find_programs("", paths.DEFAULT_PGCTL, "")
     if not bindir:
         missing.append(packages.name_of(Need("program", "postgres", "postgresql", "postgresql-server")))
@@ -68,6 +73,22 @@ def _show(command: Sequence[str]) -> None:
     code = subprocess.run(command, check=False).returncode
     if code:
         raise ClusterRefusal(f"{' '.join(command)} ended with exit code {code}", f"{command[0]} down   ends the practice cluster")
+
+
+def _read(lab: str) -> None:
+    """Connect thirty times through the reader address, each time anew, and show which servers answered."""
+    from pha4pgsql.lab_words import READER_VIP
+
+    question = f'psql -XAtq "host={READER_VIP} dbname=postgres user=postgres connect_timeout=10" -c "show cluster_name"'
+    print(f"\na client connects {CONNECTIONS} times through the reader address: {question}", flush=True)
+    loop = f"for i in $(seq {CONNECTIONS}); do {question}; done"
+    done = subprocess.run(
+        [lab, "run", "client", "--", "sh", "-c", loop], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8", check=False
+    )
+    for name, count in sorted(Counter(done.stdout.split()).items()):
+        print(f"{count:4} x {name}", flush=True)
+    if done.returncode or len(done.stdout.split()) != CONNECTIONS:
+        raise ClusterRefusal(f"{len(done.stdout.split())} of {CONNECTIONS} connections were answered", f"{lab} run node1 -- cls_status")
 
 
 def _failover(lab: str, source: str) -> Measured:

@@ -21,7 +21,7 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import lab_kernel
+from pha4pgsql import lab_kernel, lab_line, lab_uml
 from pha4pgsql.lab_node import checkout, environment
 from pha4pgsql.lab_words import READER_VIP, ROOM, SWITCH, WRITER_VIP, Plan, from_json, to_json
 from pha4pgsql.system import Completed
@@ -139,32 +139,45 @@ class Lab:
 
     def popen(self, node: str, argv: Sequence[str], *, user: str | None = None, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command on a node; it ends when the returned process is killed, or the node crashes."""
-        handle = self.handle(node)
-        command = [*PYTHON, lab_kernel.__file__, str(handle), *_as_user(argv, user)]
+        handle, way = self._way(node)
         try:
             return subprocess.Popen(
-                command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(handle,),
+                [*PYTHON, *way, *_as_user(argv, user)], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=handle,
                 env=environment(self.plan), encoding="utf-8", errors="replace",
             )  # fmt: skip
         finally:
-            os.close(handle)
+            for number in handle:
+                os.close(number)
+
+    def _way(self, node: str) -> tuple[Sequence[int], Sequence[str]]:
+        """The program that runs a command on a node, with its arguments, and the open files that it needs."""
+        plan = self.plan
+        handle = self._handle(node)
+        if handle is None:
+            return (), [lab_line.__file__, lab_uml.socket_of(plan, plan.node(node))]
+        return (handle,), [lab_kernel.__file__, str(handle)]
 
     def run_here(self, node: str, argv: Sequence[str]) -> int:
         """Run a command on a node with this process' own terminal and streams; this process ends up in the node and must end after it."""
-        return lab_kernel.inside(self.handle(node), argv, environment(self.plan))
-
-    def handle(self, node: str) -> int:
-        """An open pidfd of the node's process 1; the caller closes it."""
-        self.plan.node(node)
-        handle = self._ask("handle", (node,)).handle
+        plan = self.plan
+        handle = self._handle(node)
         if handle is None:
-            raise EnvironmentFailure(f"the hub of lab {self.name} gave no handle of {node}")
-        return handle
+            return lab_line.converse(lab_uml.socket_of(plan, plan.node(node)), argv, environment(plan))
+        return lab_kernel.inside(handle, argv, environment(plan))
+
+    def _handle(self, node: str) -> int | None:
+        """An open pidfd of the node's process 1, which the caller closes; None for a node with a kernel of its own. The node must be on."""
+        self.plan.node(node)
+        return self._ask("handle", (node,)).handle
 
     def disk(self, node: str) -> str:
-        """Where the machine sees what a node has written, also while it is off: the root of its own files."""
+        """Where the machine sees what a node has written, also while it is off: the root of its own files.
+
+        The disk of a node with a kernel of its own can only be read by that kernel.
+        """
         plan = self.plan
-        plan.node(node)
+        if plan.node(node).uml:
+            raise EnvironmentFailure(f"{node} has a kernel of its own, its disk is not seen from outside", f"cls_lab run {node} -- cat FILE")
         outside = "" if plan.disk else f"/proc/{_hub(self.room)}/root"
         return f"{outside}{plan.disks}/{node}/upper/root"
 
@@ -233,6 +246,8 @@ def create(plan: Plan) -> Lab:
         raise ClusterRefusal(f"somebody else is just building a lab {plan.name}", "cls_lab up with another --name") from None
     with open(f"{lab.room}/plan.json", "w", encoding="utf-8") as stream:
         stream.write(to_json(plan))
+    if plan.readers:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", plan.name, "-f", f"{lab.room}/key"], check=True)
     _start_hub(lab)
     return lab
 

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
+from pha4pgsql.lab_words import IPVS_KINDS
 from pha4pgsql.words import ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ PLAY = {
 }
 
 
-HUB = "hub"
+HUB, GUEST = "hub", "guest"
 LOGS = (
     "/var/log/boot.log", "/var/log/corosync/corosync.log", "/var/log/pacemaker/pacemaker.log", "/var/log/postgresql/start.log",
     "/var/log/postgresql/postgresql.log",
@@ -46,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if argv[:1] == [HUB]:
             return _hub(argv[1])
+        if argv[:1] == [GUEST]:
+            return _guest(*argv[1:])
         arguments = _parser().parse_args(argv)
         task: Callable[[argparse.Namespace], int] = arguments.task
         return task(arguments)
@@ -92,24 +95,32 @@ def _add_up(parser: _Parser) -> None:
     parser.set_defaults(task=_up)
     parser.add_argument("--name", default="lab", help="the lab's name (default: lab)")
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="how many nodes, 1 to 5 (default: 3)")
-    parser.add_argument("--template", default="muti", metavar="NAME", help="which template config.ini names (default: muti)")
+    parser.add_argument("--template", metavar="NAME", help="which template config.ini names (default: muti, with IPVS muti_with_lvs)")
     parser.add_argument("--pg", default="/usr/lib/postgresql/15/bin", metavar="BINDIR", help="PostgreSQL's programs")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.ini")
     parser.add_argument("--corosync", action="append", default=[], metavar="KEY=VALUE", help="a key of corosync.conf's totem section")
     parser.add_argument("--fencing", action=argparse.BooleanOptionalAction, default=True, help="fence lost nodes with fence_lab (default: yes)")
     parser.add_argument("--disk", default="", metavar="DIRECTORY", help="keep the nodes' disks there instead of in memory")
+    parser.add_argument("--ipvs", choices=IPVS_KINDS, help="read load balancing by this kernel (host), by kernels of some nodes' own (uml), "
+        "by what is there (auto), or not (none; the default unless --readers or a template with LVS is given)")  # fmt: skip
+    parser.add_argument("--readers", type=int, default=0, metavar="N", help="extra read servers outside Pacemaker (default: 0)")
+    parser.add_argument("--directors", type=int, default=2, metavar="N", help="how many nodes have kernels of their own with uml (default: 2)")
     parser.add_argument("--bare", action="store_true", help="only nodes with Corosync and Pacemaker, nothing installed")
-    parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="how long to wait for a healthy cluster (default: 120)")
+    parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="how long to wait for a healthy cluster (default: 300)")
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from pha4pgsql.lab_up import bring_up
-    from pha4pgsql.lab_words import Plan, pair
+    from pha4pgsql.lab_up import bring_up, ipvs_here
+    from pha4pgsql.lab_words import WITH_LVS, WITHOUT_LVS, Plan, pair
 
+    asked = arguments.ipvs or ("auto" if arguments.readers or (arguments.template or "").startswith(WITH_LVS) else "none")
+    ipvs = ipvs_here() if asked == "auto" else asked
     plan = Plan(
-        name=arguments.name, size=arguments.nodes, bindir=arguments.pg, fencing=arguments.fencing, template=arguments.template,
+        name=arguments.name, size=arguments.nodes, bindir=arguments.pg, fencing=arguments.fencing,
+        template=arguments.template or (WITHOUT_LVS if ipvs == "none" else WITH_LVS),
         corosync=tuple(pair(text, "--corosync") for text in arguments.corosync),
         settings=tuple(pair(text, "--set") for text in arguments.set), disk=arguments.disk,
+        ipvs=ipvs, readers=arguments.readers, directors=arguments.directors,
     )  # fmt: skip
     bring_up(plan, say=lambda text: print(text, flush=True), bare=arguments.bare, timeout=arguments.timeout)
     return 0
@@ -142,7 +153,10 @@ def _wait(arguments: argparse.Namespace) -> int:
 def _logs(arguments: argparse.Namespace) -> int:
     from pha4pgsql.lab import Lab
 
-    disk = Lab(arguments.name).disk(arguments.node)
+    lab = Lab(arguments.name)
+    if lab.plan.node(arguments.node).uml:
+        return lab.run_here(arguments.node, ["tail", "-q", "-v", "-n", str(arguments.lines), *LOGS])
+    disk = lab.disk(arguments.node)
     shown = 0
     for path in LOGS:
         try:
@@ -171,6 +185,14 @@ def _down(arguments: argparse.Namespace) -> int:
     from pha4pgsql.lab import Lab
 
     Lab(arguments.name).down()
+    return 0
+
+
+def _guest(name: str, node: str) -> int:
+    """What a kernel of its own starts as process 1; not for people."""
+    from pha4pgsql.lab_guest import live
+
+    live(name, node)
     return 0
 
 

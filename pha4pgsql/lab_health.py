@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pha4pgsql import lab_probe
+from pha4pgsql.lab_postgres import has_lvs
 from pha4pgsql.lab_words import CLIENT
 from pha4pgsql.system import Completed
 from pha4pgsql.text import View, view
@@ -58,6 +59,7 @@ def examine(lab: Lab, *, thorough: bool = True) -> Health:
     """Look once. Without `thorough` the servers are only asked when Pacemaker is content."""
     seen = lab.list()
     members = [row for row in seen if row.name in lab.members]
+    readers = {node.name for node in lab.plan.nodes if node.reader}
     expected = [row for row in members if row.state == "running" and row.link == "up"]
     shown = _view(lab, expected)
     missing = cluster_lacks(shown, [row.name for row in expected])
@@ -66,6 +68,9 @@ def examine(lab: Lab, *, thorough: bool = True) -> Health:
     servers = _servers(lab, expected)
     addresses = {row.name: row.address for row in expected}
     missing += servers_lack(servers, addresses, lab.writer_vip, lab.reader_vip)
+    if not missing and has_lvs(lab.plan):
+        standbys = [row.name for row in expected if servers[row.address].recovery]
+        missing += pool_lacks(_pool(lab, expected), [*standbys, *(row.name for row in seen if row.name in readers and row.state == "running")])
     return Health(_rows(members, shown, servers, lab), missing)
 
 
@@ -133,6 +138,24 @@ def servers_lack(servers: Mapping[str, Server], addresses: Mapping[str, str], wr
     if standbys and not (servers[reader].recovery and not servers[reader].error):
         missing.append(f"reader address {reader}: {servers[reader]}, expected a standby")
     return tuple(missing)
+
+
+def pool_lacks(pool: Mapping[str, int] | None, standbys: Sequence[str]) -> tuple[str, ...]:
+    """What the reader address' pool lacks, by name and weight: each standby, and nobody else."""
+    if pool is None:
+        return ("no node is director of the reader address",)
+    absent = tuple(f"{name} is not in the pool of the reader address" for name in standbys if not pool.get(name))
+    return absent + tuple(f"{name} is in the pool of the reader address" for name in pool if pool[name] and name not in standbys)
+
+
+def _pool(lab: Lab, expected: Sequence[Seen]) -> dict[str, int] | None:
+    """The director's table, as the first node that knows it shows it."""
+    for row in expected:
+        done = _run(lab, row.name, ["cls_status", "--json"])
+        shown = (json.loads(done.out) if done.out.startswith("{") else {}).get("lvs")
+        if shown and shown["director"]:
+            return {str(server["name"]): int(server["weight"]) for server in shown["real_servers"]}
+    return None
 
 
 def _view(lab: Lab, expected: Sequence[Seen]) -> View | None:

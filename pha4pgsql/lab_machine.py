@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pha4pgsql import lab_kernel, lab_node, system
+from pha4pgsql import lab_kernel, lab_line, lab_node, lab_uml, system
 from pha4pgsql.lab_words import NIC, Node, Plan
 from pha4pgsql.words import EnvironmentFailure
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 BRIDGE = "hub"
 BOOT_DEADLINE = 20.0
+KERNEL_BOOT_DEADLINE = 90.0
+"""A kernel in a process, and perhaps several at once on few processors."""
 DEATH_DEADLINE = 20.0
+ORDER_DEADLINE = 20.0
 
 
 class Machine:
@@ -73,8 +76,7 @@ def _start(plan: Plan, machine: Machine) -> int:
     machine.boot_at = None
     link, plugged = os.pipe()
     ready, said = os.pipe()
-    life = partial(lab_node.live, plan, machine.node, f"{plan.disks}/{machine.node.name}", link, said)
-    machine.process = _spawn(life, (link, said))
+    machine.process = _spawn(*_life(plan, machine.node, link, said), (link, said))
     for end in (link, said):
         os.close(end)
     with os.fdopen(plugged, "wb", buffering=0) as stream:
@@ -83,23 +85,31 @@ def _start(plan: Plan, machine: Machine) -> int:
     return ready
 
 
+def _life(plan: Plan, node: Node, link: int, said: int) -> tuple[Callable[[], None], int]:
+    """What process 1 of the node does, and which namespaces it gets: a kernel of its own brings network and mounts of its own."""
+    if node.uml:
+        return partial(lab_uml.live, plan, node, link, said), lab_kernel.CLONE_NEWPID
+    return partial(lab_node.live, plan, node, f"{plan.disks}/{node.name}", link, said), lab_kernel.NODE_NAMESPACES
+
+
 def _awaited(machine: Machine, ready: int) -> Iterable[str]:
     """What the node says instead of "ok"; then it is off again."""
     with selectors.DefaultSelector() as selector, os.fdopen(ready, "rb", buffering=0) as stream:
         selector.register(stream, selectors.EVENT_READ)
-        said = stream.read(4096) if selector.select(BOOT_DEADLINE) else b"no word of it"
+        patience = KERNEL_BOOT_DEADLINE if machine.node.uml else BOOT_DEADLINE
+        said = stream.read(4096) if selector.select(patience) else b"no word of it"
     if said != b"ok":
         crash([machine])
         yield f"{machine.node.name} did not boot: {(said or b'its process 1 ended').decode()}"
 
 
-def _spawn(task: Callable[[], None], kept: tuple[int, ...]) -> int:
+def _spawn(task: Callable[[], None], namespaces: int, kept: tuple[int, ...]) -> int:
     """Run `task` as process 1 of fresh namespaces and return its number here. Of our open files it has only `kept` and the log."""
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
         try:
-            lab_kernel.unshare(lab_kernel.NODE_NAMESPACES)
+            lab_kernel.unshare(namespaces)
             child = os.fork()
             if child:
                 os.write(writer, str(child).encode())
@@ -179,10 +189,8 @@ def _plug_in(machine: Machine) -> None:
     """Make the node's cable. One of a former life may still be there: the kernel takes a network apart some time after its last process."""
     port = machine.node.name
     _ip(f"link del {port}\n", check=False)
-    _ip(
-        f"link add {port} type veth peer name {NIC} netns {machine.process}\n"
-        f"link set {port} master {BRIDGE}\nlink set {port} {'up' if machine.linked else 'down'}\n"
-    )
+    _ip(f"tuntap add {port} mode tap\n" if machine.node.uml else f"link add {port} type veth peer name {NIC} netns {machine.process}\n")
+    _ip(f"link set {port} master {BRIDGE}\nlink set {port} {'up' if machine.linked else 'down'}\n")
 
 
 def _ip(batch: str, *, check: bool = True) -> None:
@@ -199,36 +207,60 @@ def _ip(batch: str, *, check: bool = True) -> None:
 def freeze(machines: Sequence[Machine]) -> None:
     """Stop every process of the nodes."""
     for machine in machines:
-        _stop_all(partial(_processes_of, machine.running()))
+        _stop_all(partial(_kernel_of if machine.node.uml else _processes_of, machine.running()))
         machine.frozen = True
 
 
 def thaw(machines: Sequence[Machine]) -> None:
     """Let everything on the nodes go on."""
     for machine in machines:
-        _signal_all(_processes_of(machine.running()), signal.SIGCONT)
+        _signal_all((_kernel_of if machine.node.uml else _processes_of)(machine.running()), signal.SIGCONT)
         machine.frozen = False
 
 
-def kill_postgres(machines: Sequence[Machine]) -> None:
+def kill_postgres(plan: Plan, machines: Sequence[Machine]) -> None:
     """SIGKILL for postmasters, then for their children, until none is left."""
-    for machine in machines:
-        while found := _postgres_of(machine.running()):
-            _signal_all(found, signal.SIGKILL)
+    _on_each(plan, machines, "kill-postgres", kill_postgres_of)
 
 
-def freeze_postgres(machines: Sequence[Machine]) -> None:
+def freeze_postgres(plan: Plan, machines: Sequence[Machine]) -> None:
     """Stop every postgres process; where there is none to stop, say so."""
-    for machine in machines:
-        if not _postgres_of(machine.running()):
-            raise EnvironmentFailure(f"no postgres process on {machine.node.name}", "cls_status")
-        _stop_all(partial(_postgres_of, machine.running()))
+    _on_each(plan, machines, "freeze-postgres", freeze_postgres_of)
 
 
-def thaw_postgres(machines: Sequence[Machine]) -> None:
+def thaw_postgres(plan: Plan, machines: Sequence[Machine]) -> None:
     """Let them go on."""
+    _on_each(plan, machines, "thaw-postgres", thaw_postgres_of)
+
+
+def _on_each(plan: Plan, machines: Sequence[Machine], verb: str, perform: Callable[[int], None]) -> None:
+    """Processes of another kernel cannot be seen from here: it is told."""
     for machine in machines:
-        _signal_all(_postgres_of(machine.running()), signal.SIGCONT)
+        first = machine.running()
+        if not machine.node.uml:
+            perform(first)
+        elif problem := lab_line.order(lab_uml.socket_of(plan, machine.node), verb, ORDER_DEADLINE):
+            raise EnvironmentFailure(f"{verb} on {machine.node.name}: {problem}", "cls_status")
+
+
+def kill_postgres_of(first: int) -> None:
+    while found := _postgres_of(first):
+        _signal_all(found, signal.SIGKILL)
+
+
+def freeze_postgres_of(first: int) -> None:
+    if not _postgres_of(first):
+        raise EnvironmentFailure("there is no postgres process", "cls_status")
+    _stop_all(partial(_postgres_of, first))
+
+
+def thaw_postgres_of(first: int) -> None:
+    _signal_all(_postgres_of(first), signal.SIGCONT)
+
+
+def _kernel_of(first: int) -> list[int]:
+    """The kernel itself: the processes that it runs stop with it."""
+    return [process for process in _processes_of(first) if _stat(process)[1] == first]
 
 
 def _processes_of(first: int) -> list[int]:

@@ -21,7 +21,7 @@ from pha4pgsql.lab_words import INSTALLED, NIC, ROOM, Node, Plan, first_files
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 OTHER_LIVES = (
     "/var/lib/pacemaker/cib", "/var/lib/pacemaker/pengine", "/var/lib/pacemaker/cores", "/var/lib/pacemaker/blackbox", "/var/lib/corosync",
@@ -29,6 +29,8 @@ OTHER_LIVES = (
 )  # fmt: skip
 """Directories that a node has empty at its first boot, whatever the machine below has in them."""
 
+SEED_PROGRAMS = "/usr/pgsql"
+"""Where the walkthrough has PostgreSQL's programs."""
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 DISK_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay"})
 SYSTEM_PATHS = ("/usr", "/etc", "/var", "/opt", "/lib", "/bin", "/sbin", "/home", "/root", "/srv")
@@ -44,30 +46,35 @@ def environment(plan: Plan) -> dict[str, str]:
 def live(plan: Plan, node: Node, disk: str, link: int, ready: int) -> None:
     """Be process 1 of the node until killed: `link` becomes readable when the network is there, `ready` hears "ok" or what went wrong."""
     try:
-        _mount_all(plan, disk)
+        lab_kernel.mount("none", "/", flags=lab_kernel.MS_REC | lab_kernel.MS_PRIVATE)
+        mount_all(plan, disk, _bind)
         socket.sethostname(node.name)
         os.read(link, 1)
-        _configure_network(node)
-        _first_boot(plan, node)
+        configure_network(node)
+        first_boot(plan, node)
+        start_ssh(plan)
     except (OSError, EnvironmentFailure) as failure:
         os.write(ready, f"{node.name}: {failure}".encode())
         os._exit(1)
     os.write(ready, b"ok")
     os.close(ready)
     if node.member:
-        _start_cluster(environment(plan))
-    _reap()
+        start_cluster(environment(plan))
+    reap()
 
 
-def _mount_all(plan: Plan, disk: str) -> None:
-    """Build the node's file system and make it the root; nothing of the machine's own mounts stays in sight."""
-    lab_kernel.mount("none", "/", flags=lab_kernel.MS_REC | lab_kernel.MS_PRIVATE)
+def mount_all(plan: Plan, disk: str, share: Callable[[str, str], None]) -> None:
+    """Build the node's file system and make it the root; nothing of the machine's own mounts stays in sight.
+
+    `share` makes the lab's directory, its first argument, appear in the node's file system too.
+    """
     root = f"{disk}/root"
     for lower in ("/", *_separate_file_systems()):
         _overlay(lower, disk, root)
     os.chdir(root)
     _mount_proper(root)
-    _bind(plan.room, f"{root}{ROOM}")
+    os.makedirs(f"{root}{ROOM}", exist_ok=True)
+    share(plan.room, f"{root}{ROOM}")
     for lower in _out_of_sight(plan):
         os.makedirs(f"{root}{lower}", exist_ok=True)
         _overlay(lower, disk, root)
@@ -124,7 +131,6 @@ def checkout() -> str:
 
 
 def _bind(source: str, target: str) -> None:
-    os.makedirs(target, exist_ok=True)
     lab_kernel.mount(source, target, flags=lab_kernel.MS_BIND)
 
 
@@ -137,14 +143,14 @@ def _pivot() -> None:
     os.chdir("/")
 
 
-def _configure_network(node: Node) -> None:
+def configure_network(node: Node) -> None:
     batch = f"link set lo up\naddr add {node.address}/24 brd + dev {NIC}\nlink set {NIC} up\n"
     done = system.run(["ip", "-batch", "-"], text=batch)
     if not done.ok:
         raise EnvironmentFailure(f"the network cannot be set up: {done.err.strip()}")
 
 
-def _first_boot(plan: Plan, node: Node) -> None:
+def first_boot(plan: Plan, node: Node) -> None:
     """Fill a new disk: forget the machine's own cluster and databases, write what makes this node itself."""
     if os.path.exists(lab_kernel.FIRST_BOOT):
         return
@@ -155,7 +161,32 @@ def _first_boot(plan: Plan, node: Node) -> None:
         shutil.chown(file.path, file.owner, file.group)
     if node.member:
         os.symlink(f"{checkout()}/tools/fence_lab", "/usr/sbin/fence_lab")
+    if node.member or node.reader:
+        os.symlink(os.path.dirname(plan.bindir), SEED_PROGRAMS)
+    if plan.readers:
+        _trust()
     _write(lab_kernel.FIRST_BOOT, f"{plan.name} {node.name}\n", 0o644)
+
+
+def _trust() -> None:
+    """One pair of keys for all nodes and their administrators, as ssh trust between the nodes is a prerequisite of the walkthrough."""
+    for name, path in (("key", "/root/.ssh/id_ed25519"), ("key", "/etc/ssh/ssh_host_ed25519_key"), ("key.pub", "/root/.ssh/authorized_keys")):
+        with open(f"{ROOM}/{name}", encoding="utf-8") as stream:
+            content = stream.read()
+        _write(path, content, 0o600)
+        if name == "key.pub":
+            _write("/root/.ssh/known_hosts", f"* {content}", 0o600)
+    os.chmod("/root/.ssh", 0o700)
+
+
+def start_ssh(plan: Plan) -> None:
+    """Let the nodes be reached by ssh, where a lab has read servers."""
+    if plan.readers:
+        os.makedirs("/run/sshd", exist_ok=True)
+        options = ("HostKey=/etc/ssh/ssh_host_ed25519_key", "UsePAM=no", "PermitRootLogin=prohibit-password", "PidFile=none")
+        done = system.run(["/usr/sbin/sshd", *(word for option in options for word in ("-o", option))])
+        if not done.ok:
+            raise EnvironmentFailure(f"sshd did not start: {done.err.strip()}")
 
 
 def _empty(folder: str) -> None:
@@ -176,7 +207,7 @@ def _write(path: str, content: str, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def _start_cluster(env: Mapping[str, str]) -> None:
+def start_cluster(env: Mapping[str, str]) -> None:
     """Start corosync (it returns when it is ready), then pacemakerd, without waiting for either.
 
     Their environment reaches the agents, as systemd's would: the standard path, and logs in files.
@@ -200,7 +231,7 @@ def _start_cluster(env: Mapping[str, str]) -> None:
     os._exit(1)
 
 
-def _reap() -> None:
+def reap() -> None:
     """Process 1 collects the orphans of its node."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from pha4pgsql.lab_words import CLIENT_ADDRESS, INSTALLED, NIC, PGDATA, READER_VIP, SUBNET, WRITER_VIP
+from pha4pgsql.lab_words import CLIENT_ADDRESS, INSTALLED, NIC, OWN_POSTGRESQL_CONF, PGDATA, READER_VIP, SUBNET, WITH_LVS, WRITER_VIP
 
 if TYPE_CHECKING:
     from pha4pgsql.lab_words import Plan
@@ -35,7 +35,13 @@ def settings(plan: Plan) -> dict[str, str]:
         "pgsql_reppassword": "replication",
         "pgsql_logfile": "/var/log/postgresql/start.log",
     }
-    return {**given, **dict(plan.settings)}
+    seldom = {"pgsql_monitor_interval": "10s", "lvs_check_interval": "1s"} if any(node.uml for node in plan.members) else {}
+    return {**given, **seldom, **dict(plan.settings)}
+
+
+def has_lvs(plan: Plan) -> bool:
+    """Whether the template balances reads."""
+    return settings(plan)["pcs_template"].startswith(WITH_LVS)
 
 
 def config_ini(plan: Plan) -> str:
@@ -74,7 +80,8 @@ def postgresql_conf(plan: Plan) -> str:
         "log_line_prefix": "%m [%p] %q%a ",
         "log_replication_commands": "on",
     }
-    return "\n# practice cluster\n" + "".join(f"{key} = '{value}'\n" for key, value in values.items())
+    lines = "".join(f"{key} = '{value}'\n" for key, value in values.items())
+    return f"\n# practice cluster\n{lines}include_if_exists '{OWN_POSTGRESQL_CONF}'\n"
 
 
 def pg_hba_conf() -> str:

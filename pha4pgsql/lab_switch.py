@@ -99,7 +99,8 @@ class Switch:
         self._bury()
         machines = [self._machines[self._plan.node(name).name] for name in names]
         if verb == "handle":
-            return Reply(None, os.pidfd_open(machines[0].running()))
+            first = machines[0].running()
+            return Reply() if machines[0].node.uml else Reply(None, os.pidfd_open(first))
         self._verb(verb)(machines)
         return Reply()
 
@@ -107,8 +108,8 @@ class Switch:
         verbs: dict[str, Callable[[list[Machine]], None]] = {
             "boot": partial(lab_machine.boot, self._plan), "crash": lab_machine.crash, "reboot": _reboot,
             "cut": lab_machine.cut, "heal": lab_machine.heal, "freeze": lab_machine.freeze, "thaw": lab_machine.thaw,
-            "kill-postgres": lab_machine.kill_postgres, "freeze-postgres": lab_machine.freeze_postgres,
-            "thaw-postgres": lab_machine.thaw_postgres,
+            "kill-postgres": partial(lab_machine.kill_postgres, self._plan), "freeze-postgres": partial(lab_machine.freeze_postgres, self._plan),
+            "thaw-postgres": partial(lab_machine.thaw_postgres, self._plan),
         }  # fmt: skip
         if verb not in verbs:
             raise ConfigurationError(f"the switch does not know {verb!r}, expected one of: {' '.join(sorted(verbs))}")

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pha4pgsql import lab_health, lab_kernel, lab_postgres, system
+from pha4pgsql import lab_health, lab_kernel, lab_postgres, lab_uml, system
 from pha4pgsql.config import parse
 from pha4pgsql.lab import Lab, create
 from pha4pgsql.lab_node import checkout
@@ -26,11 +26,15 @@ PROGRAMS = {
 }  # fmt: skip
 SERVER_PROGRAMS = ("postgres", "initdb", "pg_ctl", "psql", "pg_controldata", "pg_basebackup", "pg_rewind")
 FILES = {"/usr/lib/ocf/resource.d/heartbeat/IPaddr2": "resource-agents", "/usr/lib/python3/dist-packages/psycopg2/__init__.py": "python3-psycopg2"}
-MEMBERS_DEADLINE = 30.0
+MEMBERS_DEADLINE = 90.0
+KERNEL = {
+    lab_uml.KERNEL: "user-mode-linux", lab_uml.MODULES: "user-mode-linux", "mkfs.ext4": "e2fsprogs", "insmod": "kmod", "/dev/net/tun": "",
+}  # fmt: skip
+"""What a node with a kernel of its own needs, and the package that has it."""
 CLONE = f"{ROOM}/pgdata.tar"
 
 
-def bring_up(plan: Plan, *, say: Callable[[str], None], bare: bool = False, timeout: float = 120.0) -> Lab:
+def bring_up(plan: Plan, *, say: Callable[[str], None], bare: bool = False, timeout: float = 300.0) -> Lab:
     """Build the lab; with `bare` only its nodes, with Corosync and Pacemaker started.
 
     When the nodes cannot be built they are taken away again. From `cls_setup` on they stay whatever happens, to be looked at.
@@ -70,15 +74,40 @@ def check_machine(plan: Plan, *, bare: bool = False) -> None:
         raise EnvironmentFailure("not root, expected to be run as root: namespaces and mounts need it", "sudo cls_lab up")
     lacking = {program: package for program, package in PROGRAMS.items() if not shutil.which(program, path=_path())}
     lacking.update({path: package for path, package in FILES.items() if not bare and not os.path.exists(path)})
+    lacking.update(_lacking_for_ipvs(plan))
+    lacking.update({"sshd": "openssh-server"} if plan.readers and not shutil.which("sshd", path=_path()) else {})
     if plan.disk and not (os.path.isabs(plan.disk) and os.path.isdir(plan.disk)):
         raise ConfigurationError(f"--disk is {plan.disk}, expected the absolute path of a directory", f"mkdir {plan.disk}")
     if lacking:
-        packages = " ".join(sorted(set(lacking.values())))
+        packages = " ".join(sorted(set(lacking.values()) - {""}))
         raise EnvironmentFailure(f"missing on this machine: {', '.join(lacking)}", f"apt-get install {packages}, or ./install.sh --demo")
     _check_kernel()
     if not bare:
         _check_postgresql(plan)
         _check_settings(plan)
+
+
+def _lacking_for_ipvs(plan: Plan) -> dict[str, str]:
+    if plan.ipvs == "host" and not _own_kernel_has_ipvs():
+        raise EnvironmentFailure("--ipvs is host, but this kernel has no IPVS", "modprobe ip_vs, or --ipvs uml")
+    if plan.ipvs != "uml":
+        return {}
+    return {name: package for name, package in KERNEL.items() if not (os.path.exists(name) if "/" in name else shutil.which(name, path=_path()))}
+
+
+def ipvs_here() -> str:
+    """Who has IPVS on this machine: its own kernel, or the one that its package user-mode-linux brings."""
+    return "host" if _own_kernel_has_ipvs() else "uml"
+
+
+def _own_kernel_has_ipvs() -> bool:
+    from pha4pgsql import ipvs
+
+    try:
+        ipvs.Ipvs().close()
+    except EnvironmentFailure:
+        return False
+    return True
 
 
 def _path() -> str:
@@ -152,8 +181,9 @@ def _furnish(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
         lab_health.wait_for_members(lab, timeout=MEMBERS_DEADLINE)
         step(f"{len(plan.members)} nodes are online with quorum")
 
-    with ThreadPoolExecutor(len(plan.members) + 2) as pool:
-        tasks = [pool.submit(_databases, lab, plan, step), pool.submit(members), *(pool.submit(install, node) for node in plan.members)]
+    servers = [node for node in plan.nodes if node.member or node.reader]
+    with ThreadPoolExecutor(len(servers) + 2) as pool:
+        tasks = [pool.submit(_databases, lab, plan, step), pool.submit(members), *(pool.submit(install, node) for node in servers)]
     for task in tasks:
         task.result()
 
@@ -161,7 +191,7 @@ def _furnish(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
 def _databases(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     """Make one with initdb on the first node, and a copy of it, made while it is shut down, on the others: a base backup without a server."""
     first, *others = (node.name for node in plan.members)
-    for node in plan.members:
+    for node in (node for node in plan.nodes if node.member or node.reader):
         _must(lab.run(node.name, ["install", "-d", "-o", "postgres", "-g", "postgres", "-m", "700", "/pgsql", "/var/log/postgresql"]), "install -d")
     initdb = [f"{plan.bindir}/initdb", "-D", PGDATA, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]
     _must(lab.run(first, initdb, user="postgres", timeout=60), f"initdb on {first}")
@@ -194,8 +224,16 @@ def _set_up(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     kept = f"the nodes are still there: cls_lab logs{named(plan)} {first}; cls_lab down{named(plan)}"
     _must(lab.run(first, ["cls_setup"], timeout=120), f"cls_setup on {first}", kept)
     step("cls_setup is through")
-    _must(lab.run(first, ["cls_start"], timeout=180), f"cls_start on {first}", kept)
+    slow = plan.ipvs == "uml"
+    if plan.without_ipvs and lab_postgres.has_lvs(plan):
+        _must(lab.run(first, ["cibadmin", "--modify", "--allow-create", "--xml-text", directors_xml(plan)]), f"cibadmin on {first}", kept)
+    _must(lab.run(first, ["cls_start", *(["--timeout", "200"] if slow else [])], timeout=420), f"cls_start on {first}", kept)
     step("cls_start is through")
+    for node in plan.nodes:
+        if node.reader:
+            add = ["cls_reader", "--config", lab_postgres.CONFIG_INI, "add", "--yes", node.name]
+            _must(lab.run(first, add, timeout=300), f"cls_reader add {node.name} on {first}", kept)
+            step(f"{node.name} is a read server")
 
 
 def fencing_xml(plan: Plan) -> str:
@@ -213,6 +251,13 @@ def fencing_xml(plan: Plan) -> str:
         '<operations><op id="fence-lab-monitor" name="monitor" interval="60s" timeout="20s"/></operations></primitive>'
         "</resources></configuration>"
     )
+
+
+def directors_xml(plan: Plan) -> str:
+    """Where only some nodes have IPVS, the director is looked for on no other."""
+    lvsdr = lab_postgres.settings(plan).get("lvsdr_resource", "lvsdr")
+    rules = "".join(f'<rsc_location id="no-ipvs-{n.name}" rsc="{lvsdr}" node="{n.name}" score="-INFINITY"/>' for n in plan.without_ipvs)
+    return f"<configuration><constraints>{rules}</constraints></configuration>"
 
 
 def _write(lab: Lab, node: str, path: str, content: str) -> None:

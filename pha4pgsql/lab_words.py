@@ -20,19 +20,28 @@ READER_VIP = "192.168.0.237"
 NIC = "eth0"
 INSTALLED = "/opt/pha4pgsql"
 PGDATA = "/pgsql/data"
+OWN_POSTGRESQL_CONF = "/etc/postgresql-lab.conf"
+"""What tells a node's server from its copies: they name themselves, as through the reader address all have the same address."""
 TWO = 2
 MOST_NODES = 5
-"""The seed's addresses: 231 to 235 for nodes, 236 and 237 for the virtual addresses."""
+"""The seed's addresses: 231 to 235 for nodes and read servers, 236 and 237 for the virtual addresses."""
+IPVS_KINDS = ("auto", "host", "uml", "none")
+WITH_LVS, WITHOUT_LVS = "muti_with_lvs", "muti"
+"""Templates."""
 
 COROSYNC_DEFAULTS = {"token": "1000", "token_coefficient": "0", "consensus": "1200"}
+COROSYNC_UML = {"token": "3000", "consensus": "3600"}
+"""A kernel in a process has no real-time scheduling: under load it may be late."""
 
 
 class Node(NamedTuple):
-    """A machine of the lab. `member` tells the cluster's nodes from the client."""
+    """A machine of the lab: a member of the cluster, a read server outside of it, or the client. `uml` tells that it has a kernel of its own."""
 
     name: str
     address: str
     member: bool
+    reader: bool = False
+    uml: bool = False
 
 
 class File(NamedTuple):
@@ -56,6 +65,11 @@ class Plan(NamedTuple):
     template: str = "muti"
     settings: tuple[tuple[str, str], ...] = ()
     disk: str = ""
+    ipvs: str = "none"
+    """Who has the kernel's IPVS: `host`, the kernel below; `uml`, members with kernels of their own; `none`, nobody."""
+    readers: int = 0
+    directors: int = 2
+    """With `uml`, how many members have kernels of their own, the last ones: each is several times slower than a namespace."""
 
     @property
     def room(self) -> str:
@@ -68,8 +82,18 @@ class Plan(NamedTuple):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        members = tuple(Node(f"node{number}", f"192.168.0.{230 + number}", member=True) for number in range(1, self.size + 1))
-        return (*members, Node(CLIENT, CLIENT_ADDRESS, member=False))
+        numbers = range(1, self.size + self.readers + 1)
+        return (*(self._server(number) for number in numbers), Node(CLIENT, CLIENT_ADDRESS, member=False))
+
+    def _server(self, number: int) -> Node:
+        member = number <= self.size
+        own_kernel = self.ipvs == "uml" and member and number > max(self.size - self.directors, min(self.size - 1, 1))
+        return Node(f"node{number}", f"192.168.0.{230 + number}", member, not member, own_kernel)
+
+    @property
+    def without_ipvs(self) -> tuple[Node, ...]:
+        """The members that cannot be directors."""
+        return tuple(node for node in self.members if not node.uml and self.ipvs != "host")
 
     @property
     def members(self) -> tuple[Node, ...]:
@@ -90,6 +114,13 @@ def checked(plan: Plan) -> Plan:
         raise ConfigurationError(f"--name is {plan.name!r}, expected at most 31 lower-case letters, digits, - or _, beginning with a letter or digit")
     if not 1 <= plan.size <= MOST_NODES:
         raise ConfigurationError(f"--nodes is {plan.size}, expected 1 to {MOST_NODES}")
+    if not 0 <= plan.readers <= MOST_NODES - plan.size:
+        most = MOST_NODES - plan.size
+        raise ConfigurationError(f"--readers is {plan.readers}, expected at most {most}: there are addresses for {MOST_NODES} servers")
+    if not 1 <= plan.directors <= MOST_NODES:
+        raise ConfigurationError(f"--directors is {plan.directors}, expected 1 to {MOST_NODES}")
+    if plan.template == WITH_LVS and plan.ipvs == "none":
+        raise ConfigurationError(f"--template is {WITH_LVS} and --ipvs is none, expected a kernel with IPVS", "--ipvs auto")
     return plan
 
 
@@ -118,11 +149,13 @@ def from_json(text: str) -> Plan:
 
 def first_files(plan: Plan, node: Node) -> tuple[File, ...]:
     """What the node finds on its disk when it is switched on for the first time."""
-    common = (
+    common: tuple[File, ...] = (
         File("/etc/hosts", _hosts(plan)),
         File("/etc/hostname", f"{node.name}\n"),
         File("/etc/machine-id", f"{node.address.rpartition('.')[2]:0>32}\n"),
     )
+    if node.member or node.reader:
+        common = (*common, File(OWN_POSTGRESQL_CONF, f"cluster_name = '{node.name}'\n"))
     if not node.member:
         return common
     cib = File("/var/lib/pacemaker/cib/cib.xml", _first_cib(), 0o600, "hacluster", "haclient")
@@ -138,6 +171,7 @@ def corosync_conf(plan: Plan) -> str:
     """`token`, `token_coefficient` and `consensus` always stand in it: what a lab waits for must not depend on a default."""
     totem = {"version": "2", "cluster_name": "pgcluster", "transport": "knet", "crypto_cipher": "none", "crypto_hash": "none"}
     totem.update(COROSYNC_DEFAULTS)
+    totem.update(COROSYNC_UML if any(node.uml for node in plan.members) else {})
     totem.update(plan.corosync)
     quorum = {"provider": "corosync_votequorum", **({"two_node": "1"} if plan.size == TWO else {})}
     nodes = [_block("node", {"name": n.name, "nodeid": str(i), "ring0_addr": n.address}, "    ") for i, n in enumerate(plan.members, 1)]

@@ -27,10 +27,11 @@ Made from `pha4pgsql/parameters.py` by `{COMMAND}`; do not edit.
 An empty value means the default. Booleans are `true`, `yes`, `on`, `1` and `false`, `no`, `off`, `0`; another word is an error.
 Times take a unit (`500ms`, `90s`, `2min`); without one they are seconds. Paths are absolute. Numbers are not negative.
 The column "from" tells which older agent has the parameter: E is `expgsql` of the shell pha4pgsql, S is `ocf:heartbeat:pgsql`,
-P is PAF; an empty one means that it is ours.
+P is PAF, D and R are the shell agents `lvsdr` and `lvsdr-realsvr`; an empty one means that it is ours.
 
 A wrong parameter gives the exit code 6, a machine that does not fit 2 (paths, node name), 4 (rights) or 5 (programs, versions), each with a
-reason that `crm_mon` shows. A stop returns 0 and a probe 7 all the same as long as no PostgreSQL runs in the data directory.
+reason that `crm_mon` shows. A stop returns 0 and a probe 7 all the same as long as no PostgreSQL runs in the data directory. Parameters of
+`lvsdr` that become wrong while it runs are named and not taken over.
 """
 
 

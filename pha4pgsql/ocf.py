@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pha4pgsql import validation
-from pha4pgsql.parameters import AGENTS, PGSQL, Agent, Parameter, Status
-from pha4pgsql.paths import find_programs, use_packages
-from pha4pgsql.settings import Code, Context, Notify, Problem, Settings, read_context, read_settings
+from pha4pgsql.parameters import AGENTS, PGSQL, PGWATCH, Agent, Parameter, Status
+from pha4pgsql.paths import use_packages
+from pha4pgsql.settings import Code, Context, Notify, Problem, Settings, read_context
 from pha4pgsql.words import ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    Actions = Mapping[str, Callable[[Settings, Context], int]]
+    Actions = Mapping[str, Callable[[Any, Context], int]]
 
 __all__ = ["Code", "Context", "Notify", "Problem", "Settings", "exit_reason", "log", "main", "metadata"]
 
@@ -62,12 +62,14 @@ def main(name: str, load: Callable[[], Actions], argv: Sequence[str], environmen
 
 def _call(agent: Agent, load: Callable[[], Actions], action: str, environment: Mapping[str, str], started: float) -> int:
     """Read, validate, then run the action if nothing is wrong, or if it has to be done all the same."""
-    settings, problems = read_settings(agent, environment)
-    settings = settings._replace(bindir=find_programs(settings.bindir, settings.pgctl, settings.datadir))
-    context = read_context(action, environment, started, _ask_node)
-    problems += validation.check(agent, settings, context)
+    judge = _judge(agent)
+    settings, problems = judge.read(agent, environment)
+    context = read_context(action, environment, started, _ask_node, "pgsql" if agent is PGWATCH else agent.name)
+    if unwritten := judge.arrive(settings):
+        log("WARNING", unwritten)
+    problems += judge.check(agent, settings, context)
     if action == "validate-all":
-        for line in validation.advice(agent, environment):
+        for line in judge.advice(agent, environment):
             log("WARNING", line)
         return _report(problems)
     if problems and (code := _answer_for(agent, settings, action, problems)) is not None:
@@ -78,6 +80,15 @@ def _call(agent: Agent, load: Callable[[], Actions], action: str, environment: M
     return _perform(agent, load, settings, context)
 
 
+def _judge(agent: Agent) -> Any:  # noqa: ANN401  two modules with the same functions, each for settings of its own
+    """The module that reads and judges the parameters of an agent."""
+    if agent in (PGSQL, PGWATCH):
+        return validation
+    from pha4pgsql import lvs_validation
+
+    return lvs_validation
+
+
 def _answer_for(agent: Agent, settings: Settings, action: str, problems: tuple[Problem, ...]) -> Code | None:
     """The exit code of an action whose validation failed; None if the action has to be done nevertheless.
 
@@ -85,7 +96,9 @@ def _answer_for(agent: Agent, settings: Settings, action: str, problems: tuple[P
     running postmaster look stopped. With wrong parameters it is still stopped, but not asked for its role.
     """
     if agent is not PGSQL:
-        return None if action in ("stop", "monitor", "status") else _report(problems)
+        if action == "reload":  # what runs goes on with the parameters from before
+            _report(problems)
+        return None if action in ("stop", "monitor", "status", "reload") else _report(problems)
     runs = validation.postmaster_lives(settings.datadir)
     inherent = any(problem.code is Code.CONFIGURED for problem in problems)
     if runs and (action == "stop" or (not inherent and action in ("monitor", "status", "demote", "notify"))):

@@ -191,6 +191,12 @@ def set_meta(resource: str, name: str, value: str | None, timeout: float = 10.0)
     _accept(system.run(["crm_resource", f"--resource={resource}", "--meta", *change], timeout=timeout), "crm_resource")
 
 
+def set_parameter(resource: str, name: str, value: str, timeout: float = 10.0) -> None:
+    """Set a parameter of a resource, or remove it (empty: the agent takes its default)."""
+    change = [f"--set-parameter={name}", f"--parameter-value={value}"] if value else [f"--delete-parameter={name}"]
+    _accept(system.run(["crm_resource", f"--resource={resource}", *change], timeout=timeout), "crm_resource")
+
+
 def wait_settled(timeout: float) -> bool:
     """Wait until Pacemaker has nothing left to do; False when the time was not enough."""
     done = system.run(["crm_resource", "--wait", f"--timeout={max(1, int(timeout))}s"], timeout=timeout + 2)

@@ -39,12 +39,20 @@ NEEDS = (
     Need("program", "pcs", "pcs", "pcs"),
     Need("agent", "resource.d/heartbeat/IPaddr2", "resource-agents", "resource-agents"),
     Need("program", "ip", "iproute2", "iproute"),
+    Need("program", "ipvsadm", "ipvsadm", "ipvsadm"),
     Need("module", "psycopg2", "python3-psycopg2", "python3-psycopg2"),
     Need("module", "lxml", "python3-lxml", "python3-lxml"),
     Need("module", "jinja2", "python3-jinja2", "python3-jinja2"),
 )
 LAB = (Need("server", "postgres", "postgresql", "postgresql-server"),)
 """What the practice cluster needs beside that."""
+
+KERNEL = (
+    Need("program", "linux.uml", "user-mode-linux", "user-mode-linux"),
+    Need("program", "insmod", "kmod", "kmod"),
+    Need("program", "mkfs.ext4", "e2fsprogs", "e2fsprogs"),
+)
+"""What it needs where the machine's kernel has no IPVS: one that has."""
 
 TESTS = (
     Need("library", "ensurepip", "python3-venv", "python3"),

@@ -43,7 +43,7 @@ class Parameter(NamedTuple):
     """One parameter of an agent. `default` is text, as it would stand in the CIB; an empty value means the default.
 
     For Status.ALIASED, `of` names the parameter meant. `since` names the forerunners that have it:
-    E pha4pgsql's expgsql, S ocf:heartbeat:pgsql, P PAF.
+    E pha4pgsql's expgsql, S ocf:heartbeat:pgsql, P PAF, D and R the shell agents lvsdr and lvsdr-realsvr.
     """
 
     name: str
@@ -241,4 +241,124 @@ PGWATCH = Agent(
     ),
 )  # fmt: skip
 
-AGENTS = {agent.name: agent for agent in (PGSQL, PGWATCH)}
+_SYNC_PARAMETERS = (
+    Parameter("sync_daemon", Kind.BOOLEAN, "false", "Synchronise connections between directors",
+        "true: the director tells the standbys of its connections (multicast, not encrypted), which they remember, "
+        "so that connections of readers outlive the loss of the director. Set it on lvsdr and lvsdr-realsvr alike.", Status.NEW, ""),
+    Parameter("sync_interface", Kind.STRING, "", "Network interface for that",
+        "The network interface on which connections are told. Needed with sync_daemon.", Status.NEW, ""),
+    Parameter("sync_id", Kind.INTEGER, "0", "Number of the group of directors",
+        "A number from 0 to 255 that tells several groups of directors on one network apart; the same on lvsdr and lvsdr-realsvr.",
+        Status.NEW, ""),
+)  # fmt: skip
+
+LVSDR = Agent(
+    "lvsdr",
+    "Director of read load balancing in the kernel (IPVS, direct routing)",
+    "Makes this node the director: connections to one address and port are spread over the real servers by the kernel (IPVS, direct routing). "
+    "A small resident process keeps the table right: servers that the cluster and their own ports show to be healthy are in it, those which "
+    "are dead or have become the primary leave at once, those which leave in good health are drained. A question that gets no answer empties "
+    "nothing: the last good list is kept. Start it before the virtual address, stop it after it. The parameters can be changed while it runs.",
+    (
+        Parameter("vip", Kind.STRING, "", "Virtual address",
+            "The address of the virtual service, IPv4 or IPv6; its form decides about the real servers' addresses. "
+            "It is brought up by another resource (IPaddr2, without lvs_support).", since="D", required=True, unique=True),
+        Parameter("port", Kind.INTEGER, "", "Port",
+            "The port of the virtual service. With direct routing every real server listens on the same one.", since="D", required=True),
+        Parameter("virtual_service_options", Kind.STRING, "-s rr", "Options of the virtual service",
+            "Scheduler, persistence and flags in the words of ipvsadm -A: -s rr, -p 300, -M 255.255.255.0, -b sh-port. "
+            "The scheduler rr does not look at weights (but for 0); wrr does, wlc counts connections too.", since="D"),
+        Parameter("default_weight", Kind.INTEGER, "1", "Weight of a server without one of its own",
+            "The weight of a real server that weight_of_realservers gives none; 0: it stays in the table and gets no new connections.", since="D"),
+        Parameter("weight_of_realservers", Kind.WORDS, "", "Weights",
+            "Real servers with their weights: host,weight with blanks between them; one without weight has default_weight. "
+            "Without dependent resource and list script it is also the list of servers.", since="D"),
+        Parameter("heartbeat_file", Kind.PATH, "", "File with the time of the last call",
+            "A file into which every call of the agent writes the time, in seconds since 1970.", since="D"),
+        _alias("heatbeat_file", "heartbeat_file", "D"),
+        Parameter("realserver_dependent_resource", Kind.STRING, "", "Resource that makes a node a real server",
+            "Only nodes on which this resource runs are real servers. Default: those of weight_of_realservers, or all nodes.", since="D"),
+        Parameter("realserver_dependent_attribute_name", Kind.STRING, "readable", "Node attribute that makes a node a real server",
+            "The node attribute which a node must have to be a real server; - means that none is asked.", since="D"),
+        Parameter("realserver_dependent_attribute_value", Kind.STRING, "1", "Its value",
+            "An extended regular expression that the whole value of the attribute has to match, for instance HS:sync|HS:potential|HS:async.",
+            since="D"),
+        Parameter("realserver_get_real_servers_script", Kind.STRING, "", "Command that prints the real servers",
+            "A command that prints the real servers, with blanks between them, instead of all other rules. When it fails, prints something else "
+            "or does not end within script_timeout, the last good list is kept. A list that is empty is believed.", since="D"),
+        Parameter("realserver_check_active_real_server_script", Kind.STRING, "", "Command that tells whether a server is usable",
+            "A command that gets a server's name as its last word and prints t if the server may be used, f if it may not; asked instead of the "
+            "node attribute. When it says nothing of the kind, the server stays what it was.", since="D"),
+        Parameter("readers", Kind.WORDS, "", "Real servers outside of the cluster",
+            "Servers outside of the cluster, host or host,weight with blanks between them: real servers as long as they stream from the primary "
+            "under that application_name or from that address. Needs conninfo.", Status.NEW, ""),
+        Parameter("conninfo", Kind.STRING, "", "How the primary is asked",
+            "Connection string (libpq) by which the primary is asked who streams from it and how far behind they are; a password does not belong "
+            "here, see passfile. Needed for readers, max_lag_bytes and max_lag_seconds.", Status.NEW, ""),
+        Parameter("passfile", Kind.PATH, "", "Password file for conninfo", "The password file (libpq's passfile) for conninfo.", Status.NEW, ""),
+        Parameter("max_lag_bytes", Kind.INTEGER, "0", "Limit of lag in bytes",
+            "Bytes of WAL which a server has not replayed yet; beyond that it gets lag_weight until it is below three quarters of the limit. "
+            "0: no limit.", Status.NEW, ""),
+        Parameter("max_lag_seconds", Kind.SECONDS, "0", "Limit of lag in seconds", "The same in seconds (replay_lag). 0: no limit.",
+            Status.NEW, ""),
+        Parameter("lag_weight", Kind.INTEGER, "0", "Weight beyond a limit of lag",
+            "The highest weight of a server beyond a limit of lag; 0: no new connections.", Status.NEW, ""),
+        Parameter("drain_time", Kind.SECONDS, "30s", "Time for a healthy server that leaves",
+            "How long a healthy server that leaves keeps the connections it has. It gets no new ones meanwhile, unless no other server is left. "
+            "0: it is removed at once.", Status.NEW, ""),
+        Parameter("fallback_to_primary", Kind.BOOLEAN, "false", "Let the primary serve when nobody else can",
+            "true: when no other server is left, the primary serves readers; it needs the virtual address on lo (lvsdr-realsvr) too.",
+            Status.NEW, ""),
+        Parameter("check_interval", Kind.SECONDS, "500ms", "Time between two looks",
+            "How often the cluster's state is read and the servers' ports are tried.", Status.NEW, ""),
+        Parameter("check_timeout", Kind.SECONDS, "1s", "Silence that means death",
+            "A server to which no connection is possible for that long is dead. One that takes the connection and then says nothing gets no new "
+            "ones, and is dead after five times that long.", Status.NEW, ""),
+        Parameter("script_timeout", Kind.SECONDS, "5s", "Limit for a script",
+            "How long a script may take before it is killed with everything it has started.", Status.NEW, ""),
+        *_SYNC_PARAMETERS,
+        Parameter("sync_threshold", Kind.WORDS, "0 1", "When a connection is told",
+            "After how many packets a connection is told, and how many later again (net.ipv4.vs.sync_threshold). "
+            "The kernel's own 3 50 does not tell of quiet connections.", Status.NEW, ""),
+        Parameter("fwmark", Kind.INTEGER, "0", "Firewall mark",
+            "Balance all packets with this mark as one service, over several ports (fwmark_ports); the packets to vip get the mark by rules that the "
+            "agent sets (iptables, table mangle). 0: none.", Status.NEW, ""),
+        Parameter("fwmark_ports", Kind.WORDS, "", "Ports that get the mark", "The ports that get the firewall mark. Default: port.", Status.NEW, ""),
+    ),
+    (
+        Action("start", "20s"),
+        Action("stop", "20s"),
+        Action("status", "20s"),
+        Action("monitor", "20s", "10s"),
+        Action("reload", "20s"),
+        Action("meta-data", "5s"),
+        Action("validate-all", "20s"),
+        Action("methods", "5s"),
+    ),
+)  # fmt: skip
+
+LVSDR_REALSVR = Agent(
+    "lvsdr-realsvr",
+    "Real server of read load balancing (IPVS, direct routing)",
+    "Makes this node a real server: the virtual address on the loopback interface, and a kernel that does not answer ARP requests for it. "
+    "The address is added after the ARP settings and removed before they are set back; other addresses and running connections are left alone. "
+    "It may run beside the IPaddr2 resource that has the same address on the director.",
+    (
+        Parameter("vip", Kind.STRING, "", "Virtual address", "The address that goes onto the loopback interface, IPv4 or IPv6.",
+            since="R", required=True, unique=True),
+        Parameter("nic_lo", Kind.STRING, "lo:0", "Label of the address",
+            "The loopback interface, or its name with a label for the address (IPv4 only).", since="R"),
+        *_SYNC_PARAMETERS,
+    ),
+    (
+        Action("start", "20s"),
+        Action("stop", "20s"),
+        Action("status", "20s"),
+        Action("monitor", "20s", "10s"),
+        Action("meta-data", "5s"),
+        Action("validate-all", "20s"),
+        Action("methods", "5s"),
+    ),
+)  # fmt: skip
+
+AGENTS = {agent.name: agent for agent in (PGSQL, PGWATCH, LVSDR, LVSDR_REALSVR)}

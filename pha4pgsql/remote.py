@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -34,9 +36,10 @@ Shell = "Callable[[str, Sequence[str], bytes], Answer]"
 class Ssh:
     """The other nodes, reached as root by ssh; connections are kept open and shared until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="pha4pgsql.")
         self.nodes: set[str] = set()
+        self.options = options
 
     def __call__(self, node: str, command: Sequence[str], data: bytes = b"") -> Answer:
         self.nodes.add(node)
@@ -46,16 +49,28 @@ class Ssh:
         )
         return Answer(done.returncode, done.stdout.decode("utf-8", "replace"))
 
+    def lines(self, node: str, command: Sequence[str], data: bytes, say: Callable[[str], None]) -> int:
+        """Run a command that may take long, hand on each line of its output as it comes, and return its exit code."""
+        self.nodes.add(node)
+        with subprocess.Popen(
+            [*self._ssh(), f"root@{node}", shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
+            assert child.stdin is not None  # noqa: S101  for the type checker: they are pipes
+            assert child.stdout is not None  # noqa: S101
+            with contextlib.suppress(BrokenPipeError), child.stdin:
+                child.stdin.write(data)
+            for line in child.stdout:
+                say(line.decode("utf-8", "replace").rstrip("\r\n"))
+        return child.returncode
+
     def _ssh(self) -> list[str]:
-        options = ("ControlMaster=auto", f"ControlPath={self.folder}/%C", "ControlPersist=60", f"ConnectTimeout={CONNECT}")
+        options = (*self.options, "ControlMaster=auto", f"ControlPath={self.folder}/%C", "ControlPersist=60", f"ConnectTimeout={CONNECT}")
         return ["ssh", *(word for option in options for word in ("-o", option))]
 
     def close(self) -> None:
         for node in self.nodes:
             subprocess.run([*self._ssh(), "-O", "exit", f"root@{node}"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        for name in os.listdir(self.folder):
-            os.unlink(os.path.join(self.folder, name))
-        os.rmdir(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a connection that ends takes its socket away by itself, now or a moment later
 
 
 def this_node(nodes: Sequence[str]) -> str:
@@ -73,6 +88,11 @@ def this_node(nodes: Sequence[str]) -> str:
     )
 
 
+def is_here(node: str) -> bool:
+    """Tell whether a name means this machine."""
+    return node in {socket.gethostname(), socket.gethostname().partition(".")[0]} or _is_own(node)
+
+
 def _is_own(node: str) -> bool:
     """Tell whether a name stands for an address of this machine: the kernel would send to it from the very same address. Nothing is sent."""
     try:
@@ -84,11 +104,11 @@ def _is_own(node: str) -> bool:
         return False
 
 
-def pack(source: str, names: Mapping[str, int], config_file: str) -> bytes:
-    """Return the tree that install.sh needs on the other side, as a tar archive; config.ini is in it, readable by root only."""
+def pack(source: str, names: Mapping[str, int], config_file: str = "") -> bytes:
+    """Return a tree for another machine as a tar archive; config.ini, if a file is named, is in it, readable by root only."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
-        for name, mode in [*((name, mode) for name, mode in names.items()), ("config.ini", 0o600)]:
+        for name, mode in [*names.items(), *([("config.ini", 0o600)] if config_file else [])]:
             path = config_file if name == "config.ini" else os.path.join(source, name)
             member = archive.gettarinfo(path, name)
             member.mode, member.uid, member.gid, member.uname, member.gname = mode, 0, 0, "root", "root"

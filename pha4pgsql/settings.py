@@ -173,8 +173,8 @@ class Context(NamedTuple):
         return self.started + self.timeout - min(5.0, self.timeout / 10)
 
 
-def read_settings(agent: Agent, environment: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
-    """The settings of `agent` in an environment of OCF_RESKEY_* names, and what is wrong with their text."""
+def read_values(agent: Agent, environment: Mapping[str, str]) -> tuple[dict[str, Value], list[Problem]]:
+    """The value of every parameter that has an effect, in an environment of OCF_RESKEY_* names, and what is wrong with their text."""
     given = {name[11:]: value for name, value in environment.items() if name.startswith("OCF_RESKEY_") and value.strip()}
     problems: list[Problem] = []
     for row in agent.parameters:
@@ -187,7 +187,13 @@ def read_settings(agent: Agent, environment: Mapping[str, str]) -> tuple[Setting
         if row.status in (Status.KEPT, Status.NEW):
             values[row.name], found = read_value(row, given.get(row.name, row.default))
             problems += found
-    if "monitor_password" in given and "monitor_user" not in given:
+    return values, problems
+
+
+def read_settings(agent: Agent, environment: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings of `agent`, one of those for PostgreSQL, and what is wrong with their text."""
+    values, problems = read_values(agent, environment)
+    if environment.get("OCF_RESKEY_monitor_password", "").strip() and not environment.get("OCF_RESKEY_monitor_user", "").strip():
         hint = "Set monitor_user to the role that has this password."
         problems.append(Problem(Code.CONFIGURED, "monitor_password is set without monitor_user", hint))
     return _completed(values, environment), tuple(problems)
@@ -259,8 +265,8 @@ def read_seconds(text: str) -> float:
 
 
 def read_integer(text: str) -> int:
-    """A number that is not negative, in decimal digits."""
-    word = text.strip()
+    """A number that is not negative, in decimal digits; nothing is 0."""
+    word = text.strip() or "0"
     if not (word.isascii() and word.isdigit()):
         raise ValueError(text)
     return int(word)
@@ -297,23 +303,24 @@ READERS: Mapping[Kind, tuple[Callable[[str], Value], str]] = {
 }
 
 
-def resource_name(environment: Mapping[str, str]) -> str:
+def resource_name(environment: Mapping[str, str], default: str = "pgsql") -> str:
     """The instance's name without the number of a clone instance.
 
     >>> resource_name({"OCF_RESOURCE_INSTANCE": "pgsql:1"})
     'pgsql'
     """
-    name, colon, number = environment.get("OCF_RESOURCE_INSTANCE", "pgsql").rpartition(":")
-    return name if colon and number.isdigit() else environment.get("OCF_RESOURCE_INSTANCE", "pgsql")
+    full = environment.get("OCF_RESOURCE_INSTANCE", default)
+    name, colon, number = full.rpartition(":")
+    return name if colon and number.isdigit() else full
 
 
-def read_context(action: str, environment: Mapping[str, str], started: float, ask_node: Callable[[], str]) -> Context:
-    """One call of the agent. `ask_node` finds this node's name; it is called only when Pacemaker did not tell it."""
+def read_context(action: str, environment: Mapping[str, str], started: float, ask_node: Callable[[], str], default: str = "pgsql") -> Context:
+    """One call of the agent `default`. `ask_node` finds this node's name; it is called only when Pacemaker did not tell it."""
     meta = {name[20:]: value for name, value in environment.items() if name.startswith("OCF_RESKEY_CRM_meta_")}
     interval = meta.get("interval", "")
     return Context(
         action=action,
-        resource=resource_name(environment),
+        resource=resource_name(environment, default),
         node=meta.get("on_node") or ask_node(),
         timeout=_milliseconds(meta.get("timeout", ""), 20.0),
         started=started,

@@ -29,6 +29,9 @@ ONLY_STOPPED = {
 }
 """Parameters that cannot change under a running set, and why: nodes with different values could both be right, or miss what runs."""
 
+LOOKED_AT_ANEW = ("pgsql", "pgwatch")
+"""Agents whose resources keep running with new parameters when Pacemaker looks at them anew. Addresses and what stands for them must move."""
+
 SETTLE = 60.0
 ATTEMPTS = 3
 
@@ -169,10 +172,10 @@ def _refuse_second_set(settings: Config, new: Element) -> None:
 
 
 def _running_and_changed(live: Element, new: Element) -> list[str]:
-    """Return the sets of ours which Pacemaker would restart for new parameters. Addresses are not among them: they must move by stop and start."""
+    """Return the sets of ours which Pacemaker would restart for new parameters, and which need no restart."""
     cluster = _cluster(live)
     running = {name for member in cluster.members.values() for name, role in member.roles.items() if role in {"started", "promoted"}}
-    ours = cib.primitives(new, "pha4pgsql")
+    ours = [found for kind in LOOKED_AT_ANEW for found in cib.primitives(new, "pha4pgsql", kind)]
     return [top for top, primitive in ours if primitive in running and cib.parameters(live, primitive) != cib.parameters(new, primitive)]
 
 

@@ -261,6 +261,8 @@ class Named(NamedTuple):
 
     promotable: the clone; primitive: what is in it (the prefix of the attributes); writers, readers: the virtual address resources that
     go with the promoted and with an unpromoted instance, name -> address; parameters: the agent's; target: the clone's `target-role`.
+    director: the lvsdr resource on the reading side, empty when readers are not balanced, with its parameters in `balancing`;
+    real_servers: the lvsdr-realsvr resource, without clone suffix.
     """
 
     promotable: str
@@ -269,10 +271,18 @@ class Named(NamedTuple):
     readers: Mapping[str, str]
     parameters: Mapping[str, str]
     target: str
+    director: str = ""
+    balancing: Mapping[str, str] = EMPTY
+    real_servers: str = ""
 
     @property
     def addresses(self) -> dict[str, str]:
         return {**self.writers, **self.readers}
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """All that runs because the set does: addresses, director, real servers."""
+        return (*self.addresses, *(name for name in (self.director, self.real_servers) if name))
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -297,23 +307,34 @@ def _is_ours(primitive: Tree) -> bool:
 def _named(cib: Tree, clone: Tree, primitive: Tree) -> Named:
     """A disabled clone may carry `target-role` itself or on its primitive."""
     targets = [_pairs(one.findall("meta_attributes")).get("target-role", "") for one in (clone, primitive)]
+    reading = _bound(cib, clone.get("id"), {"unpromoted", "slave", "started"})
+    director = next((one for one in reading if one.get("type") == "lvsdr"), None)
     return Named(
         promotable=clone.get("id"),
         primitive=primitive.get("id"),
-        writers=_addresses(cib, clone.get("id"), {"promoted", "master"}),
-        readers=_addresses(cib, clone.get("id"), {"unpromoted", "slave"}),
+        writers=_addresses(_bound(cib, clone.get("id"), {"promoted", "master"})),
+        readers=_addresses(reading),
         parameters=_pairs(primitive.findall("instance_attributes")),
         target=next((one for one in targets if one.lower() == "stopped"), targets[0]),
+        director=_of(director, "id"),
+        balancing=_pairs(director.findall("instance_attributes")) if director is not None else EMPTY,
+        real_servers=next((one.get("id") for one in reading if one.get("type") == "lvsdr-realsvr"), ""),
     )
 
 
-def _addresses(cib: Tree, promotable: str, roles: set[str]) -> dict[str, str]:
-    """The address resources that a colocation binds to one role of the set."""
-    bound = {
-        one.get("rsc") for one in cib.iter("rsc_colocation") if one.get("with-rsc") == promotable and one.get("with-rsc-role", "").lower() in roles
-    }
-    found = [one for one in cib.iter("primitive") if one.get("type") in {"IPaddr2", "IPaddr"} and one.get("id") in bound]
-    return {one.get("id"): _pairs(one.findall("instance_attributes")).get("ip", "") for one in found}
+def _bound(cib: Tree, promotable: str, roles: set[str]) -> list[Tree]:
+    """The primitives that colocations bind to one role of the set, directly or by way of each other; a negative one keeps away."""
+    pairs = [one for one in cib.iter("rsc_colocation") if not one.get("score", "").startswith("-")]
+    found = {one.get("rsc") for one in pairs if one.get("with-rsc") == promotable and one.get("with-rsc-role", "").lower() in roles}
+    while more := {one.get("rsc") for one in pairs if one.get("with-rsc") in found} - found:
+        found |= more
+    inside = {primitive.get("id") for clone in cib.iter("clone") if clone.get("id") in found for primitive in clone.iter("primitive")}
+    return [one for one in cib.iter("primitive") if one.get("id") in found | inside]
+
+
+def _addresses(bound: Iterable[Tree]) -> dict[str, str]:
+    """The address resources among them."""
+    return {one.get("id"): _pairs(one.findall("instance_attributes")).get("ip", "") for one in bound if one.get("type") in {"IPaddr2", "IPaddr"}}
 
 
 class Host(NamedTuple):

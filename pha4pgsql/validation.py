@@ -10,8 +10,8 @@ import pwd
 from typing import TYPE_CHECKING
 
 from pha4pgsql.parameters import PGSQL, Agent
-from pha4pgsql.paths import data_version, has_package
-from pha4pgsql.settings import Code, Context, Problem, Settings
+from pha4pgsql.paths import data_version, find_programs, has_package
+from pha4pgsql.settings import Code, Context, Problem, Settings, read_settings
 from pha4pgsql.words import Mode, slot_word
 
 if TYPE_CHECKING:
@@ -35,6 +35,17 @@ VOLATILE = ("/run", "/var/run", "/dev/shm", "/tmp", "/var/tmp")  # noqa: S108  n
 """Directories that a restart of the machine, or systemd-tmpfiles, empties."""
 
 
+def read(agent: Agent, environment: Mapping[str, str]) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings with the programs found on this machine, and what is wrong with their text."""
+    settings, problems = read_settings(agent, environment)
+    return settings._replace(bindir=find_programs(settings.bindir, settings.pgctl, settings.datadir)), problems
+
+
+def arrive(settings: Settings) -> str:  # noqa: ARG001  the agents of load balancing leave a sign of every call
+    """Nothing."""
+    return ""
+
+
 def check(agent: Agent, settings: Settings, context: Context) -> tuple[Problem, ...]:
     """Everything that is wrong, all at once. For pgwatch PostgreSQL's own programs and files do not matter: it works without them."""
     found = [*check_values(settings), *check_cluster(agent, settings, context)]
@@ -47,15 +58,20 @@ def check(agent: Agent, settings: Settings, context: Context) -> tuple[Problem, 
 
 def advice(agent: Agent, environment: Mapping[str, str]) -> Iterator[str]:
     """What is allowed and yet worth a word when somebody asks for a validation."""
-    known = {row.name for row in agent.parameters} | {"crm_feature_set", "trace_ra", "trace_file"}
+    yield from unknown_parameters(agent, environment)
     given = {name[11:]: value for name, value in environment.items() if name.startswith("OCF_RESKEY_")}
-    for name in sorted(given):
-        if name not in known and not name.startswith("CRM_meta_"):
-            yield f"{name} is not a parameter of {agent.name}, it has no effect"
     if given.get("monitor_password"):
         yield "monitor_password can be read in the CIB: a .pgpass file of pgdba does the same"
     if "password" in conninfo_keywords(given.get("primary_conninfo_opt", "")):
         yield "the password in primary_conninfo_opt can be read in the CIB: use passfile"
+
+
+def unknown_parameters(agent: Agent, environment: Mapping[str, str]) -> Iterator[str]:
+    """What no row of the table knows."""
+    known = {row.name for row in agent.parameters} | {"crm_feature_set", "trace_ra", "trace_file"}
+    for name in sorted(name[11:] for name in environment if name.startswith("OCF_RESKEY_")):
+        if name not in known and not name.startswith("CRM_meta_"):
+            yield f"{name} is not a parameter of {agent.name}, it has no effect"
 
 
 def check_values(settings: Settings) -> Iterator[Problem]:

@@ -6,15 +6,13 @@ It decides nothing of its own: `pgsql.watch` does, under the same lock as the pg
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import pacemaker, pgsql, postgres, system
+from pha4pgsql import pacemaker, pgsql, postgres, resident
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Failure
@@ -35,79 +33,38 @@ def record(level: str, text: str) -> None:
     log(level, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
 
-def _path(settings: Settings, name: str) -> str:
-    return f"{settings.tmpdir}/{settings.resource}.watch.{name}"
-
-
-def _held(settings: Settings) -> bool:
-    """Whether a watcher lives: it holds a lock as long as it does, so no process number is ever believed."""
-    try:
-        handle = os.open(_path(settings, "lock"), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+def _prefix(settings: Settings) -> str:
+    return f"{settings.tmpdir}/{settings.resource}.watch"
 
 
 def start(settings: Settings, context: Context) -> int:
     """Start the watcher, unless it lives."""
     postgres.prepare(settings)
-    if not _held(settings) and os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            _become_watcher(settings, context)
-        os._exit(0)
-    return _await(settings, context, held=True)
+    if not resident.lives(_prefix(settings)):
+        resident.launch(_prefix(settings), lambda: _watch(settings, context))
+    while not resident.lives(_prefix(settings)):
+        if time.monotonic() > context.deadline:
+            exit_reason("the watcher did not start in time")
+            return Code.ERROR
+        time.sleep(resident.PAUSE)
+    return Code.SUCCESS
 
 
 def stop(settings: Settings, context: Context) -> int:
     """End the watcher."""
-    if not _held(settings):
+    if resident.end(_prefix(settings), context.deadline):
         return Code.SUCCESS
-    with open(_path(settings, "pid"), encoding="utf-8") as stream:
-        os.kill(int(stream.read()), signal.SIGTERM)
-    return _await(settings, context, held=False)
-
-
-def _await(settings: Settings, context: Context, *, held: bool) -> int:
-    while _held(settings) is not held:
-        if time.monotonic() > context.deadline:
-            exit_reason(f"the watcher did not {'start' if held else 'end'} in time")
-            return Code.ERROR
-        time.sleep(0.01)
-    return Code.SUCCESS
+    exit_reason("the watcher did not end in time")
+    return Code.ERROR
 
 
 def monitor(settings: Settings, context: Context) -> int:  # noqa: ARG001
     """Tell whether the watcher lives."""
-    return Code.SUCCESS if _held(settings) else Code.NOT_RUNNING
+    return Code.SUCCESS if resident.lives(_prefix(settings)) else Code.NOT_RUNNING
 
 
-def _become_watcher(settings: Settings, context: Context) -> None:
-    """Take the lock, leave the caller's streams, and watch until the end."""
-    handle = os.open(_path(settings, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os._exit(0)
-    system.write_file(_path(settings, "pid"), f"{os.getpid()}\n")
-    null = os.open(os.devnull, os.O_RDWR)
-    journal = os.open(_path(settings, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(null, 0)
-    os.dup2(journal, 1)
-    os.dup2(journal, 2)
-    for number in range(3, 256):
-        if number != handle:
-            try:
-                os.close(number)
-            except OSError:
-                continue
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+def _watch(settings: Settings, context: Context) -> None:
+    """Watch until the end."""
     while True:
         try:
             pause = watch_once(settings, context)

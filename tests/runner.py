@@ -57,7 +57,7 @@ def prepare(*, live: bool) -> None:
     root = os.geteuid() == 0
     if live and not root:
         raise EnvironmentFailure("not root, expected to be run as root: the live tests build clusters", "sudo tests/run, or tests/run --pure")
-    missing = packages.missing("/usr/lib/ocf", (*packages.NEEDS, *packages.LAB, *packages.TESTS))
+    missing = packages.missing("/usr/lib/ocf", (*packages.NEEDS, *packages.LAB, *packages.KERNEL, *packages.TESTS))
     if missing and not root:
         raise EnvironmentFailure(f"not root, and these packages are missing: {' '.join(missing)}", f"sudo apt-get install {' '.join(missing)}")
     if missing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pha4pgsql import ocf
+from pha4pgsql import lab_uml, ocf
 from pha4pgsql.lab_up import bring_up
 from pha4pgsql.lab_words import Plan
 from pha4pgsql.parameters import AGENTS
@@ -40,12 +40,7 @@ def lab() -> Iterator[Lab]:
     """One node with Pacemaker, its own PostgreSQL data directory, and our agents in its OCF_ROOT."""
     nodes = bring_up(Plan(name="agents", size=1), say=print, bare=True)
     try:
-        _await(nodes, ["cibadmin", "--query", "--xpath", "//node_state[@crmd!='offline']"])
-        done(nodes, ["install", "-d", "/usr/lib/ocf/resource.d/pha4pgsql"])
-        done(nodes, ["install", "-d", TREE])
-        done(nodes, ["cp", "-r", str(ROOT / "agents"), str(ROOT / "pha4pgsql"), TREE])
-        done(nodes, ["chmod", "-R", "go=rX", TREE])
-        done(nodes, ["ln", "-s", *(f"{TREE}/agents/{name}" for name in AGENTS), "/usr/lib/ocf/resource.d/pha4pgsql/"])
+        _install(nodes)
         done(nodes, ["install", "-d", "-o", "postgres", HOME])
         initdb = f"{find_programs('', '/usr/bin/pg_ctl', '')}/initdb"
         done(nodes, [initdb, "-D", f"{HOME}/data", "-A", "trust", "--no-sync"], user="postgres")
@@ -53,6 +48,30 @@ def lab() -> Iterator[Lab]:
         yield nodes
     finally:
         nodes.down()
+
+
+@pytest.fixture(scope="module")
+def director() -> Iterator[Lab]:
+    """One node with Pacemaker, our agents, and a kernel that has IPVS."""
+    here = os.path.exists("/proc/net/ip_vs")
+    if not here and not os.path.exists(lab_uml.KERNEL):
+        pytest.skip("neither has this kernel IPVS (modprobe ip_vs) nor is there a kernel that has it (apt-get install user-mode-linux)")
+    nodes = bring_up(Plan(name="agents-ipvs", size=1, ipvs="host" if here else "uml"), say=print, bare=True)
+    try:
+        _install(nodes)
+        yield nodes
+    finally:
+        nodes.down()
+
+
+def _install(nodes: Lab) -> None:
+    """A copy of what is tested, when Pacemaker is ready."""
+    _await(nodes, ["cibadmin", "--query", "--xpath", "//node_state[@crmd!='offline']"])
+    done(nodes, ["install", "-d", "/usr/lib/ocf/resource.d/pha4pgsql"])
+    done(nodes, ["install", "-d", TREE])
+    done(nodes, ["cp", "-r", str(ROOT / "agents"), str(ROOT / "pha4pgsql"), TREE])
+    done(nodes, ["chmod", "-R", "go=rX", TREE])
+    done(nodes, ["ln", "-s", *(f"{TREE}/agents/{name}" for name in AGENTS), "/usr/lib/ocf/resource.d/pha4pgsql/"])
 
 
 def done(lab: Lab, argv: Sequence[str], *, user: str | None = None, text: str | None = None, timeout: float = 120.0) -> Completed:
@@ -95,12 +114,67 @@ def test_ocf_tester(lab: Lab, agent: str, parameters: dict[str, str]) -> None:
     assert completed.out.strip().endswith("passed all tests")
 
 
+VIP = ["-o", "vip=192.168.0.237"]
+BALANCED = ["-o", "port=5432", "-o", "weight_of_realservers=127.0.0.1,3 127.0.0.2", "-o", "realserver_dependent_attribute_name=-"]
+
+
+def test_ocf_tester_on_the_director(director: Lab) -> None:
+    """All steps pass, also while nothing answers; afterwards nothing is left."""
+    completed = done(director, ["ocf-tester", "-n", "lvsdr", *VIP, *BALANCED, f"{TREE}/agents/lvsdr"])
+    assert completed.out.strip().endswith("passed all tests")
+    assert done(director, ["cat", "/proc/net/ip_vs"]).out.count("TCP") == 0
+
+
+def test_ocf_tester_on_a_real_server(lab: Lab, director: Lab) -> None:
+    """With and without IPVS in its kernel, with and without synchronisation; the ARP settings come back."""
+    sync = ["-o", "sync_daemon=true", "-o", "sync_interface=eth0"]
+    for nodes, more in ((lab, []), (director, []), (director, sync)):
+        completed = done(nodes, ["ocf-tester", "-n", "lvsdr-realsvr", *VIP, *more, f"{TREE}/agents/lvsdr-realsvr"])
+        assert completed.out.strip().endswith("passed all tests")
+        assert done(nodes, ["cat", "/proc/sys/net/ipv4/conf/all/arp_ignore", "/proc/sys/net/ipv4/conf/lo/arp_announce"]).out.split() == ["0", "0"]
+
+
+@pytest.mark.skipif(os.path.exists("/proc/net/ip_vs"), reason="this kernel has IPVS")
+def test_a_director_without_ipvs_says_so(lab: Lab) -> None:
+    """Probe 7, start 5 with the module's name, stop 0."""
+    options = {"vip": "192.168.0.237", "port": "5432", "CRM_meta_interval": "0"}
+    words = ["env", "OCF_RESOURCE_INSTANCE=lvsdr", *(f"OCF_RESKEY_{name}={value}" for name, value in options.items()), f"{TREE}/agents/lvsdr"]
+    codes = {action: lab.run("node1", [*words, action], timeout=30) for action in ("monitor", "start", "stop")}
+    assert {action: completed.code for action, completed in codes.items()} == {"monitor": 7, "start": 5, "stop": 0}
+    assert "modprobe ip_vs" in codes["start"].err
+
+
+def test_parameters_are_changed_without_a_restart(director: Lab) -> None:
+    """`pcs resource update` reloads: the service, its real servers and whoever depends on the director stay."""
+    done(director, ["pcs", "property", "set", "stonith-enabled=false"])
+    words = [word for word in [*VIP, *BALANCED] if word != "-o"]
+    done(director, ["pcs", "resource", "create", "lvsdr", "ocf:pha4pgsql:lvsdr", *words])
+    done(director, ["pcs", "resource", "create", "after", "ocf:heartbeat:Dummy"])
+    done(director, ["pcs", "constraint", "order", "lvsdr", "then", "after"])
+    _await(director, ["crm_mon", "--one-shot", "--output-as=xml"], word='id="after" resource_agent="ocf:heartbeat:Dummy" role="Started"')
+    before = _starts(director)
+    done(director, ["pcs", "resource", "update", "lvsdr", "virtual_service_options=-s wrr"])
+    _await(director, ["cat", "/proc/net/ip_vs"], word="wrr")
+    done(director, ["pcs", "resource", "update", "lvsdr", "weight_of_realservers=127.0.0.1,nonsense"])
+    _await(director, ["grep", "-h", "are not taken over", "/var/log/pacemaker/pacemaker.log"])
+    assert "wrr" in done(director, ["cat", "/proc/net/ip_vs"]).out
+    assert _starts(director) == before
+    for name in ("after", "lvsdr"):
+        done(director, ["pcs", "resource", "delete", name])
+
+
+def _starts(director: Lab) -> list[str]:
+    """What Pacemaker has started and stopped so far."""
+    done_so_far = done(director, ["cibadmin", "--query", "--xpath", "//lrm_rsc_op[@operation='start' or @operation='stop']"]).out
+    return [piece.partition('"')[0] for piece in done_so_far.split('call-id="')[1:]]
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_pacemaker_and_pcs_read_the_metadata(lab: Lab, agent: str) -> None:
     """What the tools show comes from the table."""
     shown = done(lab, ["crm_resource", "--show-metadata", f"ocf:pha4pgsql:{agent}"]).out
     assert shown.strip() == ocf.metadata(AGENTS[agent]).strip()
-    assert "rep_mode" in done(lab, ["pcs", "resource", "describe", f"ocf:pha4pgsql:{agent}"]).out
+    assert AGENTS[agent].parameters[0].name in done(lab, ["pcs", "resource", "describe", f"ocf:pha4pgsql:{agent}"]).out
 
 
 def test_pacemaker_shows_why(lab: Lab) -> None:

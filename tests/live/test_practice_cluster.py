@@ -135,7 +135,7 @@ def test_list_as_json(lab: Lab) -> None:
 
 def test_wrong_names_are_refused(lab: Lab) -> None:
     """A node that does not exist, and a node that is off, are told apart."""
-    for act in (lab.crash, lab.boot, lab.cut, lab.handle):
+    for act in (lab.crash, lab.boot, lab.cut):
         with pytest.raises((ConfigurationError, EnvironmentFailure)):
             act("node9")
     lab.crash("node3")

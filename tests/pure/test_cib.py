@@ -168,6 +168,33 @@ def test_what_an_older_file_of_ours_had_goes() -> None:
                                             "remove rsc_order pha4pgsql-pgsql-c first=msPostgresql then=lvsdr"]  # fmt: skip
 
 
+def director(*parameters: str, kind: str = "lvsdr") -> tuple[str, str]:
+    """A replacement that adds a director with these parameters, `name=value`."""
+    pairs = "".join(f'<nvpair id="d-{name}" name="{name}" value="{value}"/>' for name, value in (one.split("=") for one in parameters))
+    xml = f'<primitive id="d" class="ocf" provider="pha4pgsql" type="{kind}"><instance_attributes id="d-i">{pairs}</instance_attributes></primitive>'
+    return "</resources>", f"{xml}</resources>"
+
+
+@pytest.mark.parametrize(
+    ("made", "live", "kind", "after"),
+    [
+        (("port=5432",), ("port=5432", "readers=node4,1"), "lvsdr", {"port": "5432", "readers": "node4,1"}),
+        (("port=5432",), ("port=5433", "default_weight=0"), "lvsdr", {"port": "5432"}),
+        (("port=5432", "readers=node5"), ("port=5432", "readers=node4"), "lvsdr", {"port": "5432", "readers": "node5"}),
+        (("port=5432",), ("port=5432", "readers=node4"), "pgsql", {"port": "5432"}),
+    ],
+    ids=["kept", "others are not", "config.ini has the last word", "of a director only"],
+)
+def test_readers_added_to_the_running_cluster_stay(made: tuple[str, ...], live: tuple[str, ...], kind: str, after: dict[str, str]) -> None:
+    """cls_reader adds them without config.ini: a later cls_setup must not take them out of the pool."""
+    once = cib.merge(read(LIVE), wanted(director(*live, kind=kind)))
+    new = cib.merge(once, wanted(director(*made, kind=kind)))
+    assert cib.parameters(new, "d") == after
+    assert cib.write(cib.merge(new, wanted(director(*made, kind=kind)))) == cib.write(new)
+    if after == dict(one.split("=") for one in live):
+        assert cib.changes(once, new) == []
+
+
 def test_changes_of_a_whole_resource_are_one_line() -> None:
     """A first setup is readable."""
     lines = cib.changes(read(LIVE), cib.merge(read(LIVE), wanted(primary="node1")))

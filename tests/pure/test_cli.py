@@ -42,6 +42,32 @@ def shown(name: str, told: cli_status.Told = cli_status.UNTOLD, *, quorate: bool
     return cli_status.report(cli_status.Sight(text.cluster(tree), sets, view, quorate, "node1"), sets[0], told)
 
 
+POOL = cli_status.Pool((cli_status.Server("node2", "192.168.0.232", 1, 3, 0), cli_status.Server("node3", "192.168.0.233", 0, 0, 1)), 1700000000)
+
+
+def balanced(pool: cli_status.Pool = POOL, *, where: str | None = "node2", disabled: bool = False) -> cli_status.Report:
+    """The healthy cluster's report with a read pool, two seconds old."""
+    age = 2 if pool.at else None
+    return shown("healthy")._replace(reading=cli_status.Reading("lvsdr", where, pool, age, expected=not disabled))
+
+
+def with_director(*changes: tuple[str, str], pool: cli_status.Pool) -> cli.Site:
+    """The healthy cluster where the director is, or should be; for want of another the writer's address stands for it."""
+    return (found := site(*changes))._replace(named=found.named._replace(director="vip-slave"), pool=pool)
+
+
+def test_cls_start_waits_for_director_and_pool() -> None:
+    """The reader address alone serves nobody."""
+    assert cli.missing_for_standbys(with_director(pool=POOL)) == []
+    (reason,) = cli.missing_for_standbys(with_director(pool=cli_status.Pool()))
+    assert "no real server" in reason
+    (reason,) = cli.missing_for_standbys(with_director(pool=POOL._replace(servers=POOL.servers[1:])))
+    assert "no real server" in reason
+    absent = with_director(pool=cli_status.Pool())
+    (reason,) = cli.missing_for_standbys(absent._replace(named=absent.named._replace(director="lvsdr")))
+    assert reason == "lvsdr is not running"
+
+
 def test_nothing_is_missing_in_a_healthy_cluster() -> None:
     """cls_start ends as soon as this is so."""
     assert cli.missing_for_primary(site()) == []
@@ -215,6 +241,54 @@ def test_status_json() -> None:
         "lag_bytes": 0,
     }
     assert [(row["timeline"], row["lag_bytes"]) for row in found["nodes"][1:]] == [(2, 168), (None, None)]
+
+
+def test_status_json_of_the_read_pool() -> None:
+    """Null where nothing is balanced; else director, servers, and when the pool was so."""
+    assert cli_status.as_json(shown("healthy"))["lvs"] is None
+    found = json.loads(json.dumps(cli_status.as_json(balanced())))["lvs"]
+    assert (found["director"], found["at"]) == ("node2", 1700000000)
+    assert found["real_servers"][0] == {"name": "node2", "address": "192.168.0.232", "weight": 1, "active": 3, "inactive": 0}
+    nobody = cli_status.as_json(balanced(cli_status.Pool(), where=None))["lvs"]
+    assert nobody == {"director": None, "real_servers": [], "at": None}
+
+
+def test_status_text_of_the_read_pool() -> None:
+    """One line for each real server, and no warning while one of them takes connections."""
+    lines = cli_status.as_text(balanced()).splitlines()
+    begin = lines.index("Read Pool of lvsdr at node2 (2 s ago):")
+    assert lines[begin + 1 : begin + 4] == [
+        "* node2  192.168.0.232  weight 1, 3 active, 0 inactive",
+        "* node3  192.168.0.233  weight 0, 0 active, 1 inactive",
+        "",
+    ]
+    assert not any(line.startswith(("WARNING", "HINT")) for line in lines)
+    assert "Read Pool" not in cli_status.as_text(shown("healthy"))
+
+
+@pytest.mark.parametrize(
+    ("pool", "where", "disabled", "warned"),
+    [
+        (POOL._replace(servers=()), "node2", False, True),
+        (POOL._replace(servers=POOL.servers[1:]), "node2", False, True),
+        (cli_status.Pool(), "node2", False, True),
+        (cli_status.Pool(), None, False, True),
+        (cli_status.Pool(), None, True, False),
+    ],
+    ids=["empty", "weights are 0", "not told", "no director", "stopped by cls_stop"],
+)
+def test_readers_without_a_server_are_a_warning(pool: cli_status.Pool, where: str | None, *, disabled: bool, warned: bool) -> None:
+    """With a hint, as all complaints have; not while the set is stopped on purpose."""
+    lines = cli_status.as_text(balanced(pool, where=where, disabled=disabled)).splitlines()
+    assert [line.startswith("WARNING") for line in lines if line.startswith(("WARNING", "HINT"))] == ([True, False] if warned else [])
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "[]", "{}", '{"at": 1}', '{"at": 1, "servers": [["a", "b"]]}', '{"at": null, "servers": []}', '{"at": 1, "servers": 1}']
+)
+def test_a_pool_that_cannot_be_read_tells_nothing(value: str) -> None:
+    """A status is shown whatever an attribute holds."""
+    assert cli_status.read_pool(value) == cli_status.Pool()
 
 
 def test_status_of_a_cluster_without_a_set() -> None:

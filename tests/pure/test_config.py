@@ -10,7 +10,7 @@ import pytest
 
 from pha4pgsql import config, config_pages
 from pha4pgsql.config import KEYS, Config
-from pha4pgsql.parameters import PGSQL, PGWATCH, Status
+from pha4pgsql.parameters import AGENTS, LVSDR, LVSDR_REALSVR, PGSQL, PGWATCH, Status
 from pha4pgsql.words import ConfigurationError, Mode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,6 +78,7 @@ def test_an_old_file_works() -> None:
     """The walkthrough's config.ini, misspelt password key and old template name included."""
     parsed = config.parse(OLD)
     assert parsed.pcs_template == "muti.pcs.j2"
+    assert config.parse(OLD.replace("=muti.", "=muti_with_lvs.")).pcs_template == "muti_with_lvs.pcs.j2"
     assert parsed.pgsql_reppassword == "replication"
     assert parsed.pgsql_bindir == "/usr/pgsql/bin"
     assert parsed.vip_nic == "ens37"
@@ -158,6 +159,17 @@ def test_nodes_are_counted_up() -> None:
         ({"pgsql_enable_distlock": "true"}, "pgsql_enable_distlock"),
         ({"pgsql_pgdat": "/x"}, "pgsql_pgdat"),
         ({"pgsql_pgdba": "'a b'"}, "pgsql_pgdba"),
+        ({"lvs_readers": "'node4,heavy'"}, "lvs_readers"),
+        ({"lvs_readers": "'node4 ,3'"}, "lvs_readers"),
+        ({"lvs_weight_of_realservers": "node1,70000"}, "lvs_weight_of_realservers"),
+        ({"lvs_get_real_servers_script": "'psql password=x'"}, "lvs_get_real_servers_script"),
+        ({"lvs_sync_daemon": "true"}, "lvs_sync_interface"),
+        ({"lvs_sync_threshold": "3"}, "lvs_sync_threshold"),
+        ({"lvs_sync_id": "256"}, "lvs_sync_id"),
+        ({"lvs_fwmark": "0"}, "lvs_fwmark"),
+        ({"lvs_fwmark_ports": "5432"}, "lvs_fwmark"),
+        ({"lvs_fwmark_ports": "'5432 x'", "lvs_fwmark": "1"}, "lvs_fwmark_ports"),
+        ({"lvsdr_resource": "vip-slave"}, "lvsdr_resource"),
     ],
 )
 def test_every_problem_has_its_key(changes: dict[str, str | None], key: str) -> None:
@@ -185,7 +197,12 @@ def test_a_certificate_or_passfile_stands_in_for_the_password(option: str) -> No
 def test_agents_get_no_secret_and_no_empty_value() -> None:
     """The CIB is readable by many; pcs refuses empty values. Every name is one that the agent knows."""
     parsed = config.parse(text(pgsql_reppassword="hush", pgsql_monitor_user="watcher"))
-    for given, agent in ((parsed.agent_parameters, PGSQL), (parsed.watch_parameters, PGWATCH)):
+    for given, agent in (
+        (parsed.agent_parameters, PGSQL),
+        (parsed.watch_parameters, PGWATCH),
+        (parsed.director_parameters, LVSDR),
+        (parsed.real_server_parameters, LVSDR_REALSVR),
+    ):
         assert "" not in given.values()
         assert "hush" not in str(given)
         assert set(given) <= {row.name for row in agent.parameters if row.status is not Status.REFUSED}
@@ -199,6 +216,44 @@ def test_bindir_is_given_when_pg_ctl_is_elsewhere() -> None:
     """Otherwise the agent takes the directory of pg_ctl."""
     parsed = config.parse(text(pgsql_pgctl="/usr/local/bin/pg_ctl"))
     assert parsed.agent_parameters["bindir"] == "/usr/lib/postgresql/15/bin"
+
+
+def test_a_director_gets_what_differs_from_its_own_defaults() -> None:
+    """The cluster's configuration stays readable. Weights are looked at unless somebody wants otherwise."""
+    parsed = config.parse(text(lvs_default_weight="1", lvs_drain_time="30s", lvs_max_lag_bytes="0", lvs_sync_interface="eth1"))
+    assert parsed.director_parameters == {
+        "vip": "192.168.0.237",
+        "port": "5432",
+        "realserver_dependent_resource": "lvsdr-realsvr-clone",
+        "realserver_dependent_attribute_name": "pgsql-status",
+        "realserver_dependent_attribute_value": "HS:sync|HS:quorum|HS:potential|HS:async",
+        "conninfo": "host=192.168.0.236 port=5432 user=postgres dbname=postgres",
+        "passfile": "/var/lib/pgsql/tmp/pgpass",
+        "virtual_service_options": "-s wrr",
+    }
+    assert parsed.real_server_parameters == {"vip": "192.168.0.237"}
+
+
+@pytest.mark.parametrize(
+    ("address", "fallback", "serves"), [("true", None, True), ("true", "false", False), ("false", "true", True), ("false", None, False)]
+)
+def test_the_primary_serves_readers_where_the_reader_address_may_be_there(address: str, fallback: str | None, *, serves: bool) -> None:
+    """One word for both, unless the director is there for the sake of servers outside of the cluster."""
+    parsed = config.parse(text(reader_vip_on_primary=address, lvs_fallback_to_primary=fallback))
+    assert parsed.director_parameters.get("fallback_to_primary") == ("true" if serves else None)
+
+
+def test_connections_are_told_by_director_and_real_servers_alike() -> None:
+    """On the addresses' interface if no other is named."""
+    parsed = config.parse(text(vip_nic="ens37", lvs_sync_daemon="true", lvs_sync_id="7"))
+    assert parsed.real_server_parameters == {"vip": "192.168.0.237", "sync_daemon": "true", "sync_interface": "ens37", "sync_id": "7"}
+    assert parsed.real_server_parameters.items() <= parsed.director_parameters.items()
+
+
+def test_every_key_sets_a_parameter_of_its_agent() -> None:
+    """A slip in the table would be told by pcs only, on the user's machine."""
+    for key in KEYS.values():
+        assert not key.parameter or key.parameter in {row.name for row in AGENTS[key.agent].parameters}
 
 
 def test_passfile_escapes_what_libpq_splits_at() -> None:

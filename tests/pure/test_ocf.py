@@ -562,7 +562,7 @@ def test_pgwatch_needs_no_postgresql() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["usage"], 0), (["help"], 0), (["methods"], 0), (["meta-data"], 0), (["reload"], 3), (["migrate_to"], 3), (["bogus"], 3),
+        (["usage"], 0), (["help"], 0), (["methods"], 0), (["meta-data"], 0), (["reload-agent"], 3), (["migrate_to"], 3), (["bogus"], 3),
         ([], 1), (["a", "b"], 1),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 OLD, NEW = (0, 11, 5), (0, 12, 0)
+LVS = {"pcs_template": "muti_with_lvs.pcs.j2"}
 
 
 def settings(**changes: str) -> Config:
@@ -57,6 +58,42 @@ def lines(text: str) -> list[str]:
                 "pgsql_config": "/etc/postgresql/15/main/postgresql.conf",
             },
         ),
+        ("muti_with_lvs-pcs-0.11.pcs", OLD, LVS),
+        ("muti_with_lvs-pcs-0.12.pcs", NEW, LVS),
+        (
+            "muti_with_lvs-everything.pcs",
+            OLD,
+            {
+                **LVS,
+                "reader_vip": "2001:db8::237",
+                "reader_vip_on_primary": "true",
+                "RESOURCE_LIST": "pgset writer reader",
+                "pgsql_resource": "pg",
+                "pgsql_rep_mode": "quorum",
+                "pgsql_primary_conninfo_opt": "sslmode=verify-full",
+                "lvsdr_resource": "director",
+                "lvsdr_realsvr_resource": "server",
+                "lvs_virtual_service_options": "-s rr",
+                "lvs_default_weight": "0",
+                "lvs_weight_of_realservers": "node1,1  node2,3",
+                "lvs_readers": "192.168.0.234,2 node5",
+                "lvs_max_lag_bytes": "1000000",
+                "lvs_max_lag_seconds": "30",
+                "lvs_lag_weight": "1",
+                "lvs_drain_time": "5min",
+                "lvs_check_interval": "500ms",
+                "lvs_check_timeout": "2s",
+                "lvs_script_timeout": "10s",
+                "lvs_get_real_servers_script": 'get_active_slaves psql "host=192.168.0.236"',
+                "lvs_check_active_real_server_script": "check_active_slave -h",
+                "lvs_heartbeat_file": "/run/lvsdr",
+                "lvs_sync_daemon": "true",
+                "lvs_sync_id": "7",
+                "lvs_sync_threshold": "0 3",
+                "lvs_fwmark": "1",
+                "lvs_fwmark_ports": "5432 6432",
+            },
+        ),
     ],
 )
 def test_rendering_is_the_golden_one(name: str, version: tuple[int, ...], changes: dict[str, str]) -> None:
@@ -92,16 +129,26 @@ def test_the_file_is_a_shell_script(tmp_path: Path) -> None:
     assert [line.split("\0")[:-1] for line in done.stdout.splitlines()] == [["-f", "file", *words] for words in pcs.commands(text, "")]
 
 
-def test_order_constraints_have_kinds_and_roles_have_new_names() -> None:
+@pytest.mark.parametrize("changes", [{}, LVS], ids=["muti", "muti_with_lvs"])
+def test_order_constraints_have_kinds_and_roles_have_new_names(changes: dict[str, str]) -> None:
     """`score` in an order makes crm_verify complain; pcs 0.12 and Pacemaker 3 know no Master and Slave."""
-    orders = [line for line in lines(rendered()) if line.startswith("constraint order")]
+    orders = [line for line in lines(rendered(OLD, **changes)) if line.startswith("constraint order")]
     assert orders
     assert all("kind=" in line and "score=" not in line for line in orders)
-    assert not {"Master", "Slave", "master", "--master"} & {word for line in lines(rendered()) for word in line.split()}
+    assert not {"Master", "Slave", "master", "--master"} & {word for line in lines(rendered(OLD, **changes)) for word in line.split()}
+
+
+def test_with_balancing_all_else_stays() -> None:
+    """One template extends the other: what differs is how the reader address is placed."""
+    plain, balanced = (lines(rendered(OLD, **changes)) for changes in ({}, LVS))
+    placed = ("reader-with-standby", "reader-choice-rule", "promote-then-reader", "stop-then-reader")
+    assert [line.partition("id=pha4pgsql-pgsql-")[2].split()[0] for line in plain if line not in balanced] == [*placed]
 
 
 def test_rules_are_one_word_for_a_new_pcs() -> None:
     """A rule: pcs 0.12 takes one string only, 0.11.5 as several only."""
+    (rule,) = (words[-1] for words in pcs.commands(rendered(NEW, **LVS), "") if "rule" in words)
+    assert rule == "pgsql-status eq HS:async or pgsql-status eq HS:potential"
     assert [words[-1] for words in pcs.commands(rendered(NEW), "") if "rule" in words] == ["pgsql-status eq HS:sync"]
     assert [words[-3:] for words in pcs.commands(rendered(OLD), "") if "rule" in words] == [["pgsql-status", "eq", "HS:sync"]]
 

@@ -154,6 +154,37 @@ def test_replicated_set_is_found_by_its_agent() -> None:
     assert named.readers == {"vip-slave": "192.168.0.237"}
     assert named.nodes == ("node1", "node2", "node3")
     assert not named.disabled
+    assert (named.director, named.real_servers) == ("", "")
+
+
+DIRECTOR = (
+    '<primitive id="lvsdr" class="ocf" provider="pha4pgsql" type="lvsdr"><instance_attributes id="i">'
+    '<nvpair id="v" name="vip" value="192.168.0.237"/></instance_attributes></primitive>'
+    '<clone id="servers"><primitive id="server" class="ocf" provider="pha4pgsql" type="lvsdr-realsvr"/></clone></resources>'
+)
+PLACED = '<rsc_colocation id="c2" rsc="vip-slave" with-rsc="msPostgresql" with-rsc-role="Unpromoted" score="INFINITY"/>'
+SERVERS = '<rsc_colocation id="c4" rsc="servers" with-rsc="msPostgresql" with-rsc-role="Unpromoted" score="INFINITY"/>'
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [
+        PLACED.replace("vip-slave", "lvsdr") + '<rsc_colocation id="c3" rsc="vip-slave" with-rsc="lvsdr" score="INFINITY"/>',
+        PLACED + '<rsc_colocation id="c3" rsc="lvsdr" with-rsc="vip-slave" score="INFINITY"/>',
+        PLACED.replace("vip-slave", "lvsdr").replace("Unpromoted", "Started")
+        + '<rsc_colocation id="c5" rsc="lvsdr" with-rsc="msPostgresql" with-rsc-role="Promoted" score="-10000"/>'
+        + '<rsc_colocation id="c3" rsc="vip-slave" with-rsc="lvsdr" score="INFINITY"/>',
+    ],
+    ids=["address with director", "director with address", "on the primary if need be"],
+)
+def test_a_director_belongs_to_the_reading_side(placed: str) -> None:
+    """Whichever of address and director is bound to the standbys, and the other to it; what only keeps away from the primary binds nothing to it."""
+    xml = sample("cib-healthy.xml")
+    assert PLACED in xml
+    (named,) = text.replicated_sets(tree(xml.replace(PLACED, placed + SERVERS).replace("</resources>", DIRECTOR)))
+    assert (named.director, named.real_servers, dict(named.balancing)) == ("lvsdr", "server", {"vip": "192.168.0.237"})
+    assert (list(named.writers), list(named.readers)) == (["vip-master"], ["vip-slave"])
+    assert named.companions == ("vip-master", "vip-slave", "lvsdr", "server")
 
 
 def test_disabled_on_clone_or_primitive() -> None:
