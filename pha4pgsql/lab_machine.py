@@ -189,7 +189,8 @@ def _plug_in(machine: Machine) -> None:
     """Make the node's cable. One of a former life may still be there: the kernel takes a network apart some time after its last process."""
     port = machine.node.name
     _ip(f"link del {port}\n", check=False)
-    _ip(f"tuntap add {port} mode tap\n" if machine.node.uml else f"link add {port} type veth peer name {NIC} netns {machine.process}\n")
+    cable = f"link add {port} type veth peer name {NIC} address {machine.node.mac} netns {machine.process}\n"
+    _ip(f"tuntap add {port} mode tap\n" if machine.node.uml else cable)
     _ip(f"link set {port} master {BRIDGE}\nlink set {port} {'up' if machine.linked else 'down'}\n")
 
 

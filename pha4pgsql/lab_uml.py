@@ -92,10 +92,9 @@ def _init_script(plan: Plan, node: Node) -> str:
 def _switch_on(plan: Plan, node: Node, disk: str, init: str) -> tuple[int, socket.socket]:
     """Start the kernel; returns its process and our end of the line."""
     listener = _listener(node)
-    mac = ":".join(f"{int(part):02x}" for part in ["2", "0", *node.address.split(".")])
     command = [
         KERNEL, f"mem={MEMORY}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}", f"ubd0={disk}",
-        f"umid={node.name}", f"uml_dir={plan.room}/uml", f"vec0:transport=tap,ifname={node.name},mac={mac},gro=1",
+        f"umid={node.name}", f"uml_dir={plan.room}/uml", f"vec0:transport=tap,ifname={node.name},mac={node.mac},gro=1",
         f"vec1:transport=tap,ifname={_cable_of(node)},gro=1", "con=null", "con0=null,fd:1", "ssl=null", "panic=1", "noreboot", "quiet",
     ]  # fmt: skip
     kernel = os.fork()

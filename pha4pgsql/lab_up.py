@@ -32,6 +32,8 @@ KERNEL = {
 }  # fmt: skip
 """What a node with a kernel of its own needs, and the package that has it."""
 CLONE = f"{ROOM}/pgdata.tar"
+UNPACK = f"mkdir /pgsql/new && tar -C /pgsql/new -xpf {CLONE} && mv /pgsql/new/data {PGDATA} && rmdir /pgsql/new"
+"""It appears as a whole: install.sh looks at it meanwhile."""
 
 
 def bring_up(plan: Plan, *, say: Callable[[str], None], bare: bool = False, timeout: float = 300.0) -> Lab:
@@ -207,7 +209,7 @@ def _databases(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     if others:
         _must(lab.run(first, ["tar", "-C", "/pgsql", "-cf", CLONE, "data"], timeout=60), f"tar on {first}")
         with ThreadPoolExecutor(len(others)) as pool:
-            copies = list(pool.map(lambda name: lab.run(name, ["tar", "-C", "/pgsql", "-xpf", CLONE], timeout=60), others))
+            copies = list(pool.map(lambda name: lab.run(name, ["sh", "-c", UNPACK], timeout=60), others))
         for done in copies:
             _must(done, "tar on another node")
         os.unlink(f"{lab.room}/pgdata.tar")
@@ -230,7 +232,7 @@ def _set_up(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     _must(lab.run(first, ["cls_start", *(["--timeout", "200"] if slow else [])], timeout=420), f"cls_start on {first}", kept)
     step("cls_start is through")
     for node in plan.nodes:
-        if node.reader:
+        if node.reader and lab_postgres.has_lvs(plan):
             add = ["cls_reader", "--config", lab_postgres.CONFIG_INI, "add", "--yes", node.name]
             _must(lab.run(first, add, timeout=300), f"cls_reader add {node.name} on {first}", kept)
             step(f"{node.name} is a read server")

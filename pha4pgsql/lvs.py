@@ -5,7 +5,8 @@ servers wished for, the edits, and what to log. The house rules it keeps:
 
 - A question that got no answer changes nothing: the last good list is kept, bounded by the direct evidence of each server.
 - While no primary is visible, and a little longer, a list can only grow: standbys reconnect one after the other.
-- A server that became the primary or is dead leaves at once; a healthy one that leaves is drained; the last one is not turned off meanwhile.
+- A server that became the primary, is dead, or has lost the virtual address (its dependent resource was stopped) leaves at once; a healthy
+  one that leaves is drained; the last one is not turned off meanwhile.
 - Additions and weights come first, deletions last. What is as it is wished is not touched.
 """
 
@@ -258,6 +259,14 @@ def _promoted(seen: Observation) -> frozenset[str]:
     return frozenset([*names, *(seen.addresses[name] for name in names if seen.addresses.get(name))])
 
 
+def _deaf(configuration: Configuration, seen: Observation) -> frozenset[str]:
+    """Addresses of nodes that run without the dependent resource, hence without the virtual address: what is sent there is lost."""
+    if isinstance(seen.view, Unknown) or seen.view.missing or not configuration.resource:
+        return frozenset()
+    names = [peer.name for peer in seen.view.peers if peer.online and not peer.candidate]
+    return frozenset(seen.addresses[name] for name in names if seen.addresses.get(name))
+
+
 def _seats(configuration: Configuration, listing: Listing, seen: Observation) -> tuple[tuple[Seat, ...], dict[str, str]]:
     """The hosts of the list with address and weight, each address once; those without an address are named."""
     seats: dict[str, Seat] = {}
@@ -296,6 +305,7 @@ class _Pool:
         self.notes: dict[str, str] = {}
         self.standing = {entry.server.address: entry for entry in seen.table}
         self.promoted = _promoted(seen)
+        self.deaf = _deaf(configuration, seen)
 
     def fill(self, seats: Sequence[Seat], *, undecided: bool) -> None:
         """Decide about every server that the list names or the table holds. undecided: some of the list have no address yet."""
@@ -330,6 +340,8 @@ class _Pool:
             self.reasons[address] = "it is the primary"
         elif health is Health.DEAD:
             self.reasons[address] = f"dead: {self.seen.evidence[address].seen}"
+        elif address in self.deaf:
+            self.reasons[address] = f"{self.configuration.resource} does not run there"
         elif health is None and address not in self.standing:
             self.reasons[address] = "not tried yet"
         elif self._too_fresh(address):
@@ -431,6 +443,9 @@ class _Pool:
         if self._health(address) is Health.DEAD:
             self.reasons[address] = f"dead: {self.seen.evidence[address].seen}"
             return True
+        if address in self.deaf and address not in self.promoted:
+            self.reasons[address] = f"{self.configuration.resource} does not run there"
+            return True
         return False
 
     def _drained(self, entry: Entry, since: float, *, others: bool) -> bool:
@@ -449,7 +464,7 @@ class _Pool:
             ([seat.address for seat in seats if self._health(seat.address) is None], "not tried yet, and no other is left"),
         ):
             for address in group:
-                if address not in self.promoted and address not in self.memory.slow:
+                if address not in self.promoted | self.deaf | self.memory.slow:
                     weight = own.get(address)
                     self.weights[address] = self._own_weight(address) if weight is None else weight
                     self.reasons[address] = why

@@ -165,6 +165,19 @@ def test_who_is_promoted_leaves_at_once_with_its_connections() -> None:
     assert director.look().edits == (DeleteServer(SERVICE, RealServer(ADDRESS["node2"], 5432)),)
 
 
+def test_who_has_lost_the_virtual_address_leaves_before_the_promotion() -> None:
+    """The cluster takes the address from the candidate first, with no primary to be seen yet: what is sent there would be lost."""
+    director = healthy()
+    director.busy("node2")
+    candidate = peer("node2", Post.STANDBY, "HS:alone")._replace(candidate=False)
+    director.view = View((peer("node1", Post.NONE), candidate, peer("node3", Post.STANDBY, "HS:alone")))
+    director.look()
+    assert director.weights() == {"node3": 1}
+    director.show("node3", DEAD)
+    director.look()
+    assert director.weights() == {}
+
+
 def test_a_primary_whose_port_is_dead_is_no_primary() -> None:
     """The CIB calls it promoted for a while after its death; the standbys' attributes tell nothing then."""
     director = healthy()
