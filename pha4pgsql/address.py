@@ -13,7 +13,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import netlink, system
+from pha4pgsql import netlink
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ def _read(state: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _write(state: str, users: list[str], before: dict[str, str]) -> None:
+    from pha4pgsql import system  # slow to import; a monitor only reads
+
     lines = [*(f"user {user}" for user in users), *(f"before {path} {value}" for path, value in before.items())]
     system.write_file(state, "".join(f"{line}\n" for line in lines))
 

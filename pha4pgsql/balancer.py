@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import resident
-from pha4pgsql.connection_sync import RUN
 from pha4pgsql.ocf import Code, exit_reason, log
+from pha4pgsql.resident import RUN
 from pha4pgsql.words import Failure
 
 if TYPE_CHECKING:

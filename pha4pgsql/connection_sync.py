@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from pha4pgsql import system
 from pha4pgsql.lvs_words import Daemon, Role
-from pha4pgsql.resident import locked
+from pha4pgsql.resident import RUN, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-RUN = "/run/pha4pgsql"
-"""What the agents remember until the next boot."""
 SYSCTL = "/proc/sys/net/ipv4/vs"
 
 
@@ -80,11 +78,6 @@ def forget(ipvs: Daemons, resource: str, deadline: float, room: str = RUN) -> No
             os.unlink(f"{room}/{resource}.backup")
         if _wished(room) is None:
             _stop(ipvs, ipvs.daemons(), Role.BACKUP)
-
-
-def remembers(resource: str, room: str = RUN) -> bool:
-    """Whether the real server `resource` of this node wants to be told."""
-    return os.path.exists(f"{room}/{resource}.backup")
 
 
 def directs(room: str = RUN) -> bool:

@@ -113,7 +113,8 @@ def decide(configuration: Configuration, memory: Memory, seen: Observation, now:
     names = {address: host for host, address in seen.addresses.items() if address and host != address}
     names.update({seat.address: seat.host for seat in seats if seat.host != seat.address})
     told = tuple((subject, text) for subject, text in sorted(notes.items()))
-    lines = (*_told(memory, notes), *(_line(edit, names, seen.table, pool.reasons) for edit in edits))
+    before = {entry.server.address: f"weight {entry.server.weight}" for entry in seen.table}
+    lines = (*_told(memory, notes), *(_line(edit, names, before, pool.reasons) for edit in edits))
     return Decision(pool.memory._replace(notes=told), wish, {one.address: names.get(one.address, one.address) for one in wish}, edits, lines)
 
 
@@ -219,7 +220,8 @@ def _readers(configuration: Configuration, memory: Memory, seen: Observation) ->
     hosts = [host for host, _ in configuration.readers]
     if isinstance(seen.replicas, Unknown):
         return tuple(host for host in hosts if host in (memory.hosts or ())), _unasked(configuration, seen)
-    return tuple(host for host in hosts if (one := _replica(host, seen)) is not None and one.state == "streaming"), {}
+    rows = _Rows(seen)
+    return tuple(host for host in hosts if (one := rows.of(host)) is not None and one.state == "streaming"), {}
 
 
 def _unasked(configuration: Configuration, seen: Observation) -> dict[str, str]:
@@ -234,12 +236,18 @@ def _because(what: str, unknown: Unknown) -> Unknown:
     return Unknown(f"{what}: {unknown.reason}") if unknown.reason else unknown
 
 
-def _replica(host: str, seen: Observation) -> Replica | None:
-    """What the primary says of a server: known by its name, or by its address."""
-    rows = () if isinstance(seen.replicas, Unknown) else seen.replicas
-    address = seen.addresses.get(host) or host
-    named = [row for row in rows if row.name == host]
-    return next(iter(named or [row for row in rows if address in (row.address, row.name)]), None)
+class _Rows:
+    """The primary's rows: of a name, or of an address, the first."""
+
+    def __init__(self, seen: Observation) -> None:
+        rows: Sequence[Replica] = () if isinstance(seen.replicas, Unknown) else seen.replicas
+        self._named = {row.name: row for row in reversed(rows)}
+        self._at = {**self._named, **{row.address: row for row in reversed(rows)}}
+        self._addresses = seen.addresses
+
+    def of(self, host: str) -> Replica | None:
+        """What the primary says of a server."""
+        return self._named.get(host) or self._at.get(self._addresses.get(host) or host)
 
 
 def _without_list(configuration: Configuration, seen: Observation) -> tuple[str, ...]:
@@ -270,26 +278,32 @@ def _deaf(configuration: Configuration, seen: Observation) -> frozenset[str]:
 def _seats(configuration: Configuration, listing: Listing, seen: Observation) -> tuple[tuple[Seat, ...], dict[str, str]]:
     """The hosts of the list with address and weight, each address once; those without an address are named."""
     seats: dict[str, Seat] = {}
-    notes = {}
+    notes, weights = {}, Weights(configuration, seen.addresses)
     for host in listing.hosts:
         address = seen.addresses.get(host)
         if address:
-            seats.setdefault(address, Seat(host, address, weight_of(configuration, host, address, seen.addresses)))
+            seats.setdefault(address, Seat(host, address, weights.of(host, address)))
         elif address is not None:
             notes[f"address {host}"] = f"{host} cannot be resolved to an {'IPv6' if configuration.service.ipv6 else 'IPv4'} address, it is left out"
     return tuple(seats.values()), notes
 
 
-def weight_of(configuration: Configuration, host: str, address: str, addresses: Mapping[str, str]) -> int:
-    """A server's configured weight, whether the configuration names it by the same name, by another one, or by its address."""
-    own = dict(configuration.weights)
-    if host in own:
-        return own[host]
-    for entries in (configuration.weights, configuration.readers):
-        for name, weight in entries:
-            if name == host or (addresses.get(name) or name) == address:
-                return weight
-    return configuration.default_weight
+class Weights:
+    """The servers' configured weights, whether the configuration names one by the same name, by another one, or by its address."""
+
+    def __init__(self, configuration: Configuration, addresses: Mapping[str, str]) -> None:
+        entries = (*configuration.readers, *configuration.weights)
+        self._named = dict(entries)
+        self._at = {addresses.get(host) or host: weight for host, weight in entries}
+        self._default = configuration.default_weight
+
+    def of(self, host: str, address: str) -> int:
+        """The weight of a server.
+
+        >>> Weights(Configuration(Service(), 1, weights=(("node1", 3),)), {"node1": "10.0.0.1"}).of("10.0.0.1", "10.0.0.1")
+        3
+        """
+        return self._named.get(host, self._at.get(address, self._default))
 
 
 # ---------------------------------------------------------------- the pool
@@ -304,6 +318,7 @@ class _Pool:
         self.reasons: dict[str, str] = {}
         self.notes: dict[str, str] = {}
         self.standing = {entry.server.address: entry for entry in seen.table}
+        self.rows, self.returning = _Rows(seen), frozenset[str]()
         self.promoted = _promoted(seen)
         self.deaf = _deaf(configuration, seen)
 
@@ -358,7 +373,7 @@ class _Pool:
 
     def _too_fresh(self, address: str) -> bool:
         """A dead server that answers once may be on its way down again."""
-        return address in dict(self.memory.back)
+        return address in self.returning
 
     def _note_returns(self, addresses: set[str]) -> None:
         """Remember who is dead, and since when those who were answer again."""
@@ -375,7 +390,7 @@ class _Pool:
                     after[address] = since
             elif address in before and health is Health.SILENT:
                 after[address] = before[address]
-        self.memory = self.memory._replace(back=tuple(after.items()))
+        self.memory, self.returning = self.memory._replace(back=tuple(after.items())), frozenset(after)
 
     def _judge_lag(self, seats: Sequence[Seat]) -> None:
         """Beyond a limit a server is slow; it is so until it is below three quarters of each. Who cannot be judged stays what he was."""
@@ -386,7 +401,7 @@ class _Pool:
         self.notes.update(_unasked(self.configuration, self.seen))
         slow = set()
         for seat in seats:
-            row, before = _replica(seat.host, self.seen), seat.address in self.memory.slow
+            row, before = self.rows.of(seat.host), seat.address in self.memory.slow
             part = RECOVERY if before else 1.0
             beyond = before if row is None else _beyond(row, bytes_limit * part, seconds_limit * part)
             slow |= {seat.address} if beyond else set()
@@ -394,7 +409,7 @@ class _Pool:
         self.memory = self.memory._replace(slow=frozenset(slow | left))
 
     def _lag(self, seat: Seat) -> str:
-        row = _replica(seat.host, self.seen)
+        row = self.rows.of(seat.host)
         if row is None:
             return "the primary does not say how far"
         return f"{row.lag_bytes} bytes and {row.lag_seconds:.1f} s behind"
@@ -474,7 +489,7 @@ class _Pool:
     def _own_weight(self, address: str) -> int:
         """The configured weight of a server that the list does not name."""
         host = next((host for host, known in self.seen.addresses.items() if known == address), address)
-        return weight_of(self.configuration, host, address, self.seen.addresses)
+        return Weights(self.configuration, self.seen.addresses).of(host, address)
 
     def _post_primary(self) -> None:
         """The primary serves, if it has the virtual address."""
@@ -482,7 +497,7 @@ class _Pool:
         for peer in peers:
             address = self.seen.addresses.get(peer.name, "")
             if peer.post is Post.PRIMARY and peer.online and peer.candidate and address and self._health(address) is Health.ALIVE:
-                self.weights[address] = max(1, weight_of(self.configuration, peer.name, address, self.seen.addresses))
+                self.weights[address] = max(1, self._own_weight(address))
                 self.reasons[address] = "the primary, because no standby is left"
         posted = frozenset(address for address in self.weights if address in self.promoted)
         self.memory = self.memory._replace(posted=posted, leaving=tuple(pair for pair in self.memory.leaving if pair[0] not in posted))
@@ -532,7 +547,7 @@ def _told(memory: Memory, notes: Mapping[str, str]) -> list[tuple[str, str]]:
     return [*new, *(("INFO", f"over: {text}") for subject, text in before.items() if subject not in notes)]
 
 
-def _line(edit: Edit, names: Mapping[str, str], table: Sequence[Entry], reasons: Mapping[str, str]) -> tuple[str, str]:
+def _line(edit: Edit, names: Mapping[str, str], before: Mapping[str, str], reasons: Mapping[str, str]) -> tuple[str, str]:
     """One change, as old -> new with its reason."""
     if not isinstance(edit, (AddServer, SetServer, DeleteServer)):
         verb = {"AddService": "added", "SetService": "changed"}.get(type(edit).__name__, "deleted")
@@ -540,6 +555,6 @@ def _line(edit: Edit, names: Mapping[str, str], table: Sequence[Entry], reasons:
     address = edit.server.address
     host = names.get(address, address)
     who = f"real server {host} ({address})" if host != address else f"real server {address}"
-    old = next((f"weight {entry.server.weight}" for entry in table if entry.server.address == address), "absent")
+    old = before.get(address, "absent")
     new = "absent" if isinstance(edit, DeleteServer) else f"weight {edit.server.weight}"
     return "INFO", f"{who}: {old} -> {new}: {reasons.get(address, 'it is not in the list')}"

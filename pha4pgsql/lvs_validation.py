@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Union
 
-from pha4pgsql import lvs, lvs_settings, marks
+from pha4pgsql import lvs_settings
 from pha4pgsql.lvs_settings import DirectorSettings, RealServerSettings
 from pha4pgsql.parameters import LVSDR, Agent
 from pha4pgsql.paths import has_package
@@ -65,6 +65,8 @@ def check(agent: Agent, settings: Settings, context: Context) -> tuple[Problem, 
 
 
 def _check_director(settings: DirectorSettings) -> Iterator[Problem]:
+    from pha4pgsql import lvs, marks  # not needed by a monitor
+
     configuration = settings.configuration
     if wrong := lvs.fault(configuration.pattern):
         hint = "It is an extended regular expression for the whole value, such as HS:sync|HS:async."

@@ -38,6 +38,8 @@ COUNTS_PAUSE = 5.0
 CLUSTER_TIMEOUT = 3.0
 FIRST_LOOK = 1.5
 """Seconds for which a new process changes nothing before everybody has answered."""
+FIRST_TRIES = 0.3
+"""Seconds for servers to show that they live, once it is known who they are: a start does not wait for those which are silent."""
 FIRST_LIMIT = 3.0
 """Seconds after which its first look counts as complete, whoever has not answered."""
 
@@ -121,7 +123,7 @@ class Resident:
         self.hosts: tuple[str, ...] = self.memory.hosts or ()
         self.published = _Publication()
         self.pool = _Publication()
-        self.begun = time.monotonic()
+        self.begun, self.answered = time.monotonic(), float("inf")
         self.next_look = 0.0
         self.trouble = ""
 
@@ -290,9 +292,13 @@ class Resident:
         asked += [self.listed.answered] if self.configuration.script else []
         asked += [self.replicas.answered] if self.configuration.readers else []
         asked += [len(dict(self.checked.answers())) >= len(self._candidates())] if self.configuration.check and not self.configuration.script else []
+        if not all(asked) or not all(host in named for host in self.hosts if not _numeric(host)):
+            return False
+        self.answered = min(self.answered, now)
         evidence = self.probes.evidence
-        tried = all(address in evidence for host, address in self.addresses.items() if address and host in self.hosts)
-        return all(asked) and tried and all(host in named for host in self.hosts if not _numeric(host))
+        return now - self.answered > FIRST_TRIES or all(
+            address in evidence for host, address in self.addresses.items() if address and host in self.hosts
+        )
 
 
 class Unanswered(Failure):

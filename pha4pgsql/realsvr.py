@@ -11,9 +11,8 @@ import os
 from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import address
-from pha4pgsql.connection_sync import RUN
 from pha4pgsql.ocf import Code, exit_reason, log
-from pha4pgsql.resident import locked
+from pha4pgsql.resident import RUN, locked
 from pha4pgsql.words import Failure
 
 if TYPE_CHECKING:
@@ -49,11 +48,10 @@ def _keep_quiet(settings: RealServerSettings) -> None:
 
 def _follow_connections(settings: RealServerSettings, context: Context) -> None:
     """Be told of the director's connections. A real server serves without that, too."""
-    from pha4pgsql import connection_sync
-
-    wanted, runs = settings.daemon, connection_sync.remembers(settings.resource)
-    if wanted is None and not runs:
+    wanted = settings.daemon
+    if wanted is None and not os.path.exists(f"{RUN}/{settings.resource}.backup"):
         return
+    from pha4pgsql import connection_sync
     from pha4pgsql.ipvs import Ipvs
 
     try:
@@ -89,7 +87,7 @@ def monitor(settings: RealServerSettings, context: Context) -> int:
         return Code.NOT_RUNNING
     interfaces = {place.interface for place in address.places(ipv6=settings.ipv6) if place.address == settings.vip}
     started = address.uses(_state(settings), settings.resource)
-    if "lo" not in interfaces and not (started and interfaces and not context.is_probe):
+    if "lo" not in interfaces and not (started and interfaces):
         return Code.NOT_RUNNING
     if started:
         with locked(f"{RUN}/arp.lock", context.deadline):

@@ -12,12 +12,13 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import system
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RUN = "/run/pha4pgsql"
+"""What the agents of load balancing remember until the next boot."""
 PAUSE = 0.01
 """Seconds between two looks at something that is awaited."""
 GRACE = 2.0
@@ -61,6 +62,8 @@ def _become(prefix: str, work: Callable[[], None]) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os._exit(0)
+        from pha4pgsql import system  # slow to import; whoever only asks whether it lives has no use for it
+
         system.write_file(f"{prefix}.pid", f"{os.getpid()}\n")
         _leave_streams(prefix, handle)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

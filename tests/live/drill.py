@@ -166,7 +166,7 @@ class Drill:
 
     def names_given(self, node: str) -> list[str]:
         """Every value that synchronous_standby_names got while the server ran, from its log, oldest first."""
-        text = _text(Path(self.lab.disk(node) + LOG))
+        text = self._file(node, LOG)
         return re.findall(r'parameter "synchronous_standby_names" changed to "(.*)"$', text, re.MULTILINE)
 
     def voices(self, owner: str) -> list[str]:
@@ -175,11 +175,20 @@ class Drill:
 
     def state(self, node: str) -> str:
         """The state file of a node, also when it is off."""
-        return _text(Path(self.lab.disk(node) + STATE))
+        return self._file(node, STATE)
+
+    def _file(self, node: str, path: str) -> str:
+        """A file of a node that may not be there; that of a node with a kernel of its own is read by that kernel."""
+        if not self.lab.plan.node(node).uml:
+            return _text(Path(self.lab.disk(node) + path))
+        try:
+            return self.lab.run(node, ["cat", path]).out
+        except Failure:
+            return ""
 
     def agent_lines(self, node: str, *, count: int = 60) -> list[str]:
         """The last lines that the agents wrote into Pacemaker's log of a node."""
-        text = _text(Path(self.lab.disk(node) + "/var/log/pacemaker/pacemaker.log"))
+        text = self._file(node, "/var/log/pacemaker/pacemaker.log")
         return [line for line in text.splitlines() if "error output" in line and ("pgsql_" in line or "pgwatch_" in line)][-count:]
 
     def scene(self) -> str:

@@ -134,6 +134,55 @@ def test_ocf_tester_on_a_real_server(lab: Lab, director: Lab) -> None:
         assert done(nodes, ["cat", "/proc/sys/net/ipv4/conf/all/arp_ignore", "/proc/sys/net/ipv4/conf/lo/arp_announce"]).out.split() == ["0", "0"]
 
 
+class Beside:
+    """lvsdr-realsvr and IPaddr2 with one address on one node."""
+
+    def __init__(self, lab: Lab, **options: str) -> None:
+        self.lab, self.options = lab, options
+
+    def call(self, agent: str, action: str, *, probe: bool = False) -> int:
+        """The agent's exit code."""
+        own = {"ip": "192.168.0.237", "cidr_netmask": "24", **self.options} if agent == "IPaddr2" else {"vip": "192.168.0.237"}
+        own.update({"CRM_meta_interval": "0" if probe else "10000"})
+        path = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2" if agent == "IPaddr2" else f"{TREE}/agents/{agent}"
+        words = ["env", "OCF_ROOT=/usr/lib/ocf", f"OCF_RESOURCE_INSTANCE={agent}", *(f"OCF_RESKEY_{name}={value}" for name, value in own.items())]
+        return self.lab.run("node1", [*words, path, action], timeout=60).code
+
+    def places(self) -> list[str]:
+        """The interfaces that have the address."""
+        rows = done(self.lab, ["ip", "-o", "-4", "addr", "show"]).out.splitlines()
+        return [row.split()[1] for row in rows if " 192.168.0.237/" in row]
+
+
+def test_a_real_server_beside_ipaddr2(lab: Lab) -> None:
+    """Both may come and go in any order; each takes away what is its own only."""
+    both = Beside(lab)
+    assert both.call("IPaddr2", "start") == 0
+    assert both.call("lvsdr-realsvr", "monitor", probe=True) == 7, "the director's address is no real server's"
+    assert both.call("lvsdr-realsvr", "start") == 0
+    assert sorted(both.places()) == ["eth0", "lo"]
+    assert (both.call("IPaddr2", "monitor"), both.call("lvsdr-realsvr", "monitor")) == (0, 0)
+    assert both.call("IPaddr2", "stop") == 0
+    assert (both.places(), both.call("lvsdr-realsvr", "monitor")) == (["lo"], 0)
+    assert both.call("IPaddr2", "start") == 0
+    assert both.call("lvsdr-realsvr", "stop") == 0
+    assert (both.places(), both.call("lvsdr-realsvr", "monitor")) == (["eth0"], 7)
+    assert both.call("IPaddr2", "stop") == 0
+    assert both.places() == []
+
+
+def test_an_address_that_ipaddr2_has_moved_is_still_there(lab: Lab) -> None:
+    """With lvs_support it takes the address off lo while it has it: no failure of the real server, nor for a probe."""
+    both = Beside(lab, lvs_support="true")
+    assert both.call("lvsdr-realsvr", "start") == 0
+    assert both.call("IPaddr2", "start") == 0
+    assert (both.places(), both.call("lvsdr-realsvr", "monitor"), both.call("lvsdr-realsvr", "monitor", probe=True)) == (["eth0"], 0, 0)
+    assert both.call("IPaddr2", "stop") == 0
+    assert both.places() == ["lo"]
+    assert both.call("lvsdr-realsvr", "stop") == 0
+    assert both.places() == []
+
+
 @pytest.mark.skipif(os.path.exists("/proc/net/ip_vs"), reason="this kernel has IPVS")
 def test_a_director_without_ipvs_says_so(lab: Lab) -> None:
     """Probe 7, start 5 with the module's name, stop 0."""
@@ -152,21 +201,22 @@ def test_parameters_are_changed_without_a_restart(director: Lab) -> None:
     done(director, ["pcs", "resource", "create", "after", "ocf:heartbeat:Dummy"])
     done(director, ["pcs", "constraint", "order", "lvsdr", "then", "after"])
     _await(director, ["crm_mon", "--one-shot", "--output-as=xml"], word='id="after" resource_agent="ocf:heartbeat:Dummy" role="Started"')
-    before = _starts(director)
+    before = _interruptions(director)
     done(director, ["pcs", "resource", "update", "lvsdr", "virtual_service_options=-s wrr"])
     _await(director, ["cat", "/proc/net/ip_vs"], word="wrr")
     done(director, ["pcs", "resource", "update", "lvsdr", "weight_of_realservers=127.0.0.1,nonsense"])
     _await(director, ["grep", "-h", "are not taken over", "/var/log/pacemaker/pacemaker.log"])
     assert "wrr" in done(director, ["cat", "/proc/net/ip_vs"]).out
-    assert _starts(director) == before
+    assert _interruptions(director) == before
     for name in ("after", "lvsdr"):
         done(director, ["pcs", "resource", "delete", name])
 
 
-def _starts(director: Lab) -> list[str]:
-    """What Pacemaker has started and stopped so far."""
-    done_so_far = done(director, ["cibadmin", "--query", "--xpath", "//lrm_rsc_op[@operation='start' or @operation='stop']"]).out
-    return [piece.partition('"')[0] for piece in done_so_far.split('call-id="')[1:]]
+def _interruptions(director: Lab) -> list[str]:
+    """What Pacemaker has stopped, and what it has started behind the director. A reload takes the place of a start in the history."""
+    where = "//lrm_rsc_op[@operation='stop']|//lrm_resource[@id='after']/lrm_rsc_op[@operation='start']"
+    completed = director.run("node1", ["cibadmin", "--query", "--xpath", where], timeout=30)
+    return [piece.partition('"')[0] for piece in completed.out.split('call-id="')[1:]]
 
 
 @pytest.mark.parametrize("agent", AGENTS)

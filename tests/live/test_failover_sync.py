@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 PLAN = Plan("live-sync")
 HEX16 = 16
+MUTE = """
+import socket, sys, time
+held = []
+while True:
+    try:
+        held = held[-150:] + [socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=0.2)]
+    except OSError:
+        time.sleep(0.02)
+"""
+"""A client that connects again and again, keeps its last connections open, and says nothing: not even who it is."""
+MINUTE = 60.0
+"""authentication_timeout: how long such a client may stay."""
 CALM = 5.0
 """No outage of a cluster in which nothing happens is longer than this."""
 
@@ -212,6 +224,27 @@ def test_a_frozen_postgres_is_replaced(drill: Drill) -> None:
         drill.new_primary(old)
         writing.wait(50)
         print(f"freeze-postgres of {old}: outage {writing.outage(began):.2f} s")
+    assert drill.lost(writing) == []
+
+
+def test_clients_that_say_nothing_do_not_delay_a_change_of_role(drill: Drill) -> None:
+    """A server that shuts down waits for clients which have not logged in, for a minute each by default: ours is helped."""
+    old = drill.primary()
+    with drill.writing() as writing:
+        mute = drill.lab.popen("client", ["/usr/bin/python3", "-Ic", MUTE, drill.lab.address(old), drill.lab.port])
+        try:
+            connected = f"state established ( dport = :{drill.lab.port} )"
+            drill.until(lambda: len(drill.must("client", "ss", "-Htn", *connected.split()).out.splitlines()) > 50, "mute clients are connected")
+            began = time.monotonic()
+            drill.ban(old)
+            new = drill.new_primary(old)
+            writing.wait(50)
+            assert mute.poll() is None, mute.communicate()
+        finally:
+            mute.kill()
+            mute.communicate()
+        print(f"ban of {old} beside mute clients, {new} takes over: outage {writing.outage(began):.2f} s")
+        assert writing.outage(began) < MINUTE / 2
     assert drill.lost(writing) == []
 
 
