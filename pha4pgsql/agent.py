@@ -64,9 +64,9 @@ def stop(settings: Settings, context: Context) -> int:
 def monitor(settings: Settings, context: Context) -> int:
     """Tell the role, and in a replicated set do what has to be done regularly in it."""
     site = Site(settings, context, log)
-    instance = site.instance(disk=False)
+    instance = site.instance(disk=False, patient=True)
     if instance.run is not Run.SILENT:
-        _forget_silence(settings)
+        postgres.forget_silence(settings)
     if instance.run is Run.DOWN or postgres.postmaster(settings) is None:
         return Code.NOT_RUNNING
     if instance.run is Run.SILENT:
@@ -121,12 +121,6 @@ def _silent(site: Site) -> int:
         return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, or out of connections)"))
     log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {SILENCE_LIMIT:g} s")
     return Code.RUNNING_PROMOTED if site.settings.replicated and site.state().reign.round else Code.SUCCESS
-
-
-def _forget_silence(settings: Settings) -> None:
-    path = postgres.silence_file(settings)
-    if os.path.exists(path):
-        os.unlink(path)
 
 
 def _receiver_status(site: Site) -> None:

@@ -773,7 +773,7 @@ def start(scene: Scene) -> Procedure:
     state, upstream = (resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted
     state = state._replace(reign=NEVER)
     scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]
-    while scene.instance.run is Run.STARTING and scene.left > MARGIN:
+    while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
         scene = yield []
     if scene.instance.run not in (Run.STANDBY, Run.STARTING):
         return Outcome(False, f"PostgreSQL did not start (it is {scene.instance.run.value}); its log tells why")

@@ -359,6 +359,12 @@ def silence_file(settings: Settings) -> str:
     return f"{settings.tmpdir}/{settings.resource}.silent"
 
 
+def forget_silence(settings: Settings) -> None:
+    """It has answered, or it is another life."""
+    with suppress(FileNotFoundError):
+        os.unlink(silence_file(settings))
+
+
 def names_mark(settings: Settings) -> tuple[int, int] | None:
     """What tells one writing of synchronous_standby_names from another: the file is always replaced."""
     try:

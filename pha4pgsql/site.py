@@ -129,9 +129,9 @@ class Site:
         finally:
             os.close(handle)
 
-    def instance(self, *, disk: bool = True) -> Instance:
-        """The local PostgreSQL now."""
-        patience = KNOWN_SILENT if os.path.exists(postgres.silence_file(self.settings)) else SILENT
+    def instance(self, *, disk: bool = True, patient: bool = False) -> Instance:
+        """The local PostgreSQL now. patient: one that was silent before gets the same time again, as its fate depends on this look."""
+        patience = KNOWN_SILENT if not patient and os.path.exists(postgres.silence_file(self.settings)) else SILENT
         seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk)
         self._run = seen.run
         return seen._replace(proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings))
@@ -224,6 +224,7 @@ class Site:
         elif isinstance(action, MakeSlots):
             postgres.make_slots(settings, action.slots, timeout=max(1.0, min(5.0, self.left)))
         elif isinstance(action, Launch):
+            postgres.forget_silence(settings)
             postgres.launch(settings, node, action.upstream, action.names)
         elif isinstance(action, Shutdown):
             self.shutdown()

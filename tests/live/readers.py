@@ -209,18 +209,18 @@ class Balance:
         finally:
             with contextlib.suppress(Failure):
                 self.lab.run("node1", ["cibadmin", "--replace", "--xml-text", before])
+                self.lab.run("node1", ["crm_resource", "--wait", "--timeout=60"], timeout=70)
 
     def add_reader(self, *options: str) -> None:
         self.drill.must("node1", "cls_reader", "add", "node4", "--yes", *options, timeout=120)
 
     def whole(self) -> None:
         """Every node on, every server in the pool."""
-        self.lab.heal("node4")
-        if next(row.state for row in self.lab.list() if row.name == "node4") != "running":
-            self.lab.boot("node4")
-        self.drill.restore()
+        self.lab.heal("node4", *self.lab.members)
+        self.lab.boot("node4", *self.lab.members)
         if not self.lab.run("node4", ["pgrep", "-x", "postgres"]).ok:
             self.add_reader()
+        self.drill.restore()
         primary = self.drill.primary()
         names = {*self.lab.members, "node4"} - {primary}
         self.until_pool(90, **dict.fromkeys(names, 1))

@@ -35,13 +35,10 @@ def kind() -> str:
 
 
 KIND = kind()
-PLAN = Plan(
-    "live-lvs",
-    ipvs=KIND,
-    readers=1,
-    template="muti_with_lvs",
-    settings=(("lvs_drain_time", "5s"), ("lvs_sync_daemon", "true"), ("lvs_sync_interface", "eth0")),
-)
+SETTINGS = (("lvs_drain_time", "5s"), ("lvs_sync_daemon", "true"), ("lvs_sync_interface", "eth0"))
+PATIENT = (("lvs_check_timeout", "3s"), ("lvs_script_timeout", "15s"))
+"""Kernels in processes, on a busy machine, are silent for a second now and then, and start psql in several: that would be told as what it is."""
+PLAN = Plan("live-lvs", ipvs=KIND, readers=1, template="muti_with_lvs", settings=(*SETTINGS, *(PATIENT if KIND == "uml" else ())))
 ALL = {"node2": 1, "node3": 1, "node4": 1}
 SLOW = 1.5 if KIND == "uml" else 0.0
 """Seconds that a kernel in a process, on cores which others use too, may add to what takes less than one on a machine."""
@@ -63,9 +60,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def balance(drill: Drill) -> Iterator[Balance]:
+def balance(cluster: Drill) -> Iterator[Balance]:
     """The cluster, healthy, with every server in the pool."""
-    found = Balance(drill)
+    found = Balance(cluster)
     found.whole()
     yield found
     print(found.scene())
@@ -84,17 +81,16 @@ def test_round_robin_and_weights(balance: Balance) -> None:
     assert balance.director in ALL
     assert balance.landings(30) == dict.fromkeys(ALL, 10)
     assert balance.table() == {balance.lab.address(name): 1 for name in ALL}, "cls_status shows what ipvsadm shows"
-    with balance.reading() as reading:
-        before = reading.sessions()
-        assert Counter(before.values()) == dict.fromkeys(ALL, 2)
-        with balance.parameters('pcs resource update lvsdr weight_of_realservers="node2,3 node3,1 node4,0"'):
+    with balance.parameters():
+        with balance.reading() as reading:
+            before = reading.sessions()
+            assert Counter(before.values()) == dict.fromkeys(ALL, 2)
+            balance.pcs('pcs resource update lvsdr weight_of_realservers="node2,3 node3,1 node4,0"')
             balance.until_pool(node2=3, node3=1, node4=0)
             since = time.monotonic()
             reading.wait(20)
             assert "node4" not in {read.server for read in reading.good if read.began > since}
             reading.go_on(before)
-    with balance.parameters('pcs resource update lvsdr weight_of_realservers="node2,3 node3,1 node4,0"'):
-        balance.until_pool(node2=3, node3=1, node4=0)
         assert balance.landings(20) == {"node2": 15, "node3": 5}
     assert (reading.bad, reading.lost) == ([], [])
 
@@ -177,11 +173,11 @@ def test_power_loss_of_a_read_server(balance: Balance) -> None:
 
 def test_a_server_that_lags(balance: Balance) -> None:
     """Beyond the limit it gets no new connections, and keeps those it has; when it has caught up it is back."""
-    limit = "pcs resource update lvsdr max_lag_bytes=1000000"
+    limit = "pcs resource update lvsdr max_lag_bytes=300000"
     with balance.reading() as reading, balance.parameters(limit):
         before = reading.sessions()
         balance.drill.must("node4", "psql", "-XAtqh", "127.0.0.1", "-U", "postgres", "-c", "select pg_wal_replay_pause()")
-        balance.drill.ask(balance.lab.writer_vip, "create table if not exists much as select generate_series(1, 200000)", timeout=60)
+        balance.drill.ask(balance.lab.writer_vip, "create table if not exists much as select generate_series(1, 20000)", timeout=60)
         balance.until_pool(node2=1, node3=1, node4=0)
         reading.go_on(before)
         balance.drill.must("node4", "psql", "-XAtqh", "127.0.0.1", "-U", "postgres", "-c", "select pg_wal_replay_resume()")
@@ -198,7 +194,7 @@ def test_scripts_that_fail(balance: Balance) -> None:
     with balance.reading() as reading, balance.parameters(LIST):
         balance.until_pool(**ALL)
         since = time.monotonic()
-        for script, said in (("/bin/false", "exit"), ("'/bin/echo ERROR! no route'", "ERROR!"), ("'/bin/sleep 600'", "5 s")):
+        for script, said in (("/bin/false", "exit"), ("'/bin/echo ERROR! no route'", "ERROR!"), ("'/bin/sleep 600'", "no end within")):
             begin = len(balance.log())
             balance.pcs(f"{SCRIPT}{script}")
             line = balance.until_said("the list script gave no list", since=begin)
