@@ -221,6 +221,7 @@ class Balance:
         if not self.lab.run("node4", ["pgrep", "-x", "postgres"]).ok:
             self.add_reader()
         self.drill.restore()
+        self.drill.must("node1", "crm_resource", "--clear", "--resource", "lvsdr")
         primary = self.drill.primary()
         names = {*self.lab.members, "node4"} - {primary}
         self.until_pool(90, **dict.fromkeys(names, 1))
