@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import system
-from pha4pgsql.ipvs import Ipvs, NoIpvs
+from pha4pgsql.ipvs import Ipvs
 from pha4pgsql.lvs_words import AddServer, AddService, DeleteServer, RealServer, Service, SetServer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.here:
         return _isolated(arguments.servers, arguments.runs)
-    up = [LAB, "up", "--name", arguments.name, "--bare", "--nodes", "1", "--ipvs", "host" if _own_kernel_has_it() else "uml"]
+    up = [LAB, "up", "--name", arguments.name, "--bare", "--nodes", "1", "--ipvs", "auto"]
     program = ["/usr/bin/python3", "-IS", os.path.join(ROOT, "bench", "ipvs"), "--here"]
     options = ["--servers", str(arguments.servers), "--runs", str(arguments.runs)]
     try:
@@ -56,14 +56,6 @@ def main(argv: Sequence[str]) -> int:
         return subprocess.run([LAB, "run", "--name", arguments.name, "node1", "--", *program, *options], check=False).returncode
     finally:
         subprocess.run([LAB, "down", "--name", arguments.name], check=False, stdout=subprocess.DEVNULL)
-
-
-def _own_kernel_has_it() -> bool:
-    try:
-        Ipvs().close()
-    except NoIpvs:
-        return False
-    return True
 
 
 def _isolated(servers: int, runs: int) -> int:

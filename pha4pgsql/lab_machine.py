@@ -208,14 +208,14 @@ def _ip(batch: str, *, check: bool = True) -> None:
 def freeze(machines: Sequence[Machine]) -> None:
     """Stop every process of the nodes."""
     for machine in machines:
-        _stop_all(partial(_kernel_of if machine.node.uml else _processes_of, machine.running()))
+        _stop_all(partial(_all_of, machine))
         machine.frozen = True
 
 
 def thaw(machines: Sequence[Machine]) -> None:
     """Let everything on the nodes go on."""
     for machine in machines:
-        _signal_all((_kernel_of if machine.node.uml else _processes_of)(machine.running()), signal.SIGCONT)
+        _signal_all(_all_of(machine), signal.SIGCONT)
         machine.frozen = False
 
 
@@ -259,9 +259,10 @@ def thaw_postgres_of(first: int) -> None:
     _signal_all(_postgres_of(first), signal.SIGCONT)
 
 
-def _kernel_of(first: int) -> list[int]:
-    """The kernel itself: the processes that it runs stop with it."""
-    return [process for process in _processes_of(first) if _stat(process)[1] == first]
+def _all_of(machine: Machine) -> list[int]:
+    """What stops when a node is frozen: everything, or a kernel of its own, with which the processes that it runs stop."""
+    first = machine.running()
+    return [process for process in _processes_of(first) if not machine.node.uml or _stat(process)[1] == first]
 
 
 def _processes_of(first: int) -> list[int]:

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 
 from pha4pgsql import lab_line, system
 from pha4pgsql.lab_line import Frame, Kind
+from pha4pgsql.lab_node import checkout
 from pha4pgsql.lab_words import SWITCH, Node, Plan
 from pha4pgsql.words import EnvironmentFailure
 
@@ -75,14 +76,7 @@ def _disk(plan: Plan, node: Node) -> str:
 def _init_script(plan: Plan, node: Node) -> str:
     """The kernel takes one program as its process 1, without arguments."""
     path = f"{plan.room}/{node.name}.init"
-    command = [
-        "/usr/bin/python3",
-        "-IS",
-        f"{os.path.dirname(os.path.dirname(os.path.realpath(__file__)))}/bin/cls_lab",
-        "guest",
-        plan.name,
-        node.name,
-    ]
+    command = ["/usr/bin/python3", "-IS", f"{checkout()}/bin/cls_lab", "guest", plan.name, node.name]
     with open(path, "w", encoding="utf-8") as stream:
         stream.write(f"#!/bin/sh\nexec {shlex.join(command)}\n")
     os.chmod(path, 0o755)  # noqa: S103 - a program

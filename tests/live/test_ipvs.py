@@ -16,7 +16,7 @@ from ipvs_guest import CASES
 
 from pha4pgsql import lab_uml
 from pha4pgsql.ipvs import Ipvs, NoIpvs
-from pha4pgsql.lab_up import bring_up
+from pha4pgsql.lab_up import bring_up, ipvs_here
 from pha4pgsql.lab_words import Plan
 
 if TYPE_CHECKING:
@@ -27,24 +27,16 @@ LONGEST_LOOK, LONGEST_CHANGES = 0.05, 1.0
 """Seconds for 1,000 servers: a look that finds nothing to change, and 1,000 changes of a weight."""
 
 
-def own_kernel_has_it() -> bool:
-    try:
-        Ipvs().close()
-    except NoIpvs:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def results() -> Iterator[dict[str, dict[str, Any]]]:
     """By case: the problem or nothing, and figures."""
     if os.geteuid() != 0 or not shutil.which("pacemakerd", path="/usr/sbin:/sbin"):
         pytest.skip("the lab needs root, and Pacemaker installed")
-    if not own_kernel_has_it() and not os.path.exists(lab_uml.KERNEL):
+    if ipvs_here() == "uml" and not os.path.exists(lab_uml.KERNEL):
         pytest.skip("neither has this kernel IPVS (modprobe ip_vs) nor is there a kernel that has it (apt-get install user-mode-linux)")
     if not shutil.which("ipvsadm", path="/usr/sbin:/sbin"):
         pytest.skip("there is no witness: ipvsadm is not installed")
-    lab = bring_up(Plan(name=f"t-ipvs-{os.getpid()}", size=1, ipvs="host" if own_kernel_has_it() else "uml"), say=print, bare=True)
+    lab = bring_up(Plan(name=f"t-ipvs-{os.getpid()}", size=1, ipvs=ipvs_here()), say=print, bare=True)
     try:
         done = lab.run("node1", ["/usr/bin/python3", "-IS", GUEST], timeout=120)
         assert done.ok, done
@@ -69,7 +61,7 @@ def test_a_thousand_changes_within_a_second(results: dict[str, dict[str, Any]]) 
     assert results["thousand"]["figures"]["changes"] < LONGEST_CHANGES
 
 
-@pytest.mark.skipif(own_kernel_has_it(), reason="this kernel has IPVS")
+@pytest.mark.skipif(ipvs_here() == "host", reason="this kernel has IPVS")
 def test_a_kernel_without_it() -> None:
     """The failure names the module, and says what to do."""
     with pytest.raises(NoIpvs) as caught:

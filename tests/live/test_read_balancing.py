@@ -16,7 +16,7 @@ import pytest
 from readers import Balance
 
 from pha4pgsql import lab_uml
-from pha4pgsql.ipvs import Ipvs, NoIpvs
+from pha4pgsql.lab_up import ipvs_here
 from pha4pgsql.lab_words import Plan
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 def kind() -> str:
     """Who has IPVS here."""
-    try:
-        Ipvs().close()
-    except NoIpvs:
-        return "uml" if os.path.exists(lab_uml.KERNEL) else "none"
-    return "host"
+    here = ipvs_here()
+    return here if here == "host" or os.path.exists(lab_uml.KERNEL) else "none"
 
 
 KIND = kind()
