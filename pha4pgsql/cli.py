@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pha4pgsql.text import Cluster, Named
 
-USAGE, NO_CLUSTER, NO_QUORUM = 100, 101, 102
+USAGE, NO_QUORUM = 100, 102
 
 REPLICATING = ("LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC")
 """The values of data-status that a healthy node has."""
@@ -34,6 +34,8 @@ POLL = 0.2
 
 class WithoutQuorum(ClusterRefusal):
     """The node is in a partition that may decide nothing."""
+
+    code = NO_QUORUM
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,23 +56,12 @@ def main(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequen
         return body(options)
     except Failure as failure:
         print(f"{parser.prog}: {failure}", file=sys.stderr)
-        return exit_code(failure)
+        return failure.code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-
-
-def exit_code(failure: Failure) -> int:
-    """Whose fault it is, as a number.
-
-    >>> exit_code(pacemaker.Unreachable("silence")), exit_code(WithoutQuorum("alone")), exit_code(ClusterRefusal("no"))
-    (101, 102, 1)
-    """
-    if isinstance(failure, pacemaker.Unreachable):
-        return NO_CLUSTER
-    return NO_QUORUM if isinstance(failure, WithoutQuorum) else 1
 
 
 def seconds(word: str) -> float:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from pha4pgsql import cli, config, errand, paths, reader, reader_cluster, reader_node, remote, replicas
+from pha4pgsql.checks import Answer
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _add(options: argparse.Namespace) -> int:
     with _job(options, say) as job:
         ground = survey(job, again=options.again)
         found = reader.checks(ground)
-        refused = [check for check in found if check.answer is reader.Answer.NO]
+        refused = [check for check in found if check.answer is Answer.NO]
         steps = add_steps(job, ground, options, say)
         notes = [*reader.remarks(ground), *_configured(job)]
         if options.dry_run:

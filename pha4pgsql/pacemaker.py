@@ -32,6 +32,8 @@ OLD = 103
 class Unreachable(EnvironmentFailure):
     """Pacemaker did not answer, so nothing is known: not the same as 'no' or 'none'."""
 
+    code = 101
+
 
 def attributes(name: str, timeout: float = 3.0) -> dict[str, str]:
     """The value of one node attribute (private ones too) on every node that has it, as this node's attrd knows it."""

@@ -6,9 +6,9 @@ diverge without harm to anybody but its readers, who are led elsewhere.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pha4pgsql.checks import Answer, Check
 from pha4pgsql.words import slot_word
 
 if TYPE_CHECKING:
@@ -19,26 +19,6 @@ if TYPE_CHECKING:
 OLDEST_POSTGRESQL = 13
 ROOM = 1.1
 """Free space for a copy, as a multiple of the primary's size."""
-
-
-class Answer(Enum):
-    """Of a check. What could not be found out is neither yes nor no, and stops nothing by itself."""
-
-    YES = "yes"
-    NO = "no"
-    UNKNOWN = "unknown"
-
-
-class Check(NamedTuple):
-    """Something that must be so: what, whether it is, what was seen, what to do."""
-
-    what: str
-    answer: Answer
-    seen: str = ""
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.answer.value:<8}{self.what}{f': {self.seen}' if self.seen and self.answer is not Answer.YES else ''}"
 
 
 class Pooled(NamedTuple):

@@ -156,8 +156,10 @@ class Run(Enum):
 class Failure(Exception):
     """Something a person has to know: what was seen, what was expected, and what to type.
 
-    `str()` is the message, with a `HINT:` sentence when there is one.
+    `str()` is the message, with a `HINT:` sentence when there is one; `code` the exit code of a command that ends with it.
     """
+
+    code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message if not hint else f"{message}\nHINT: {hint}")

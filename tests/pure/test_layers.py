@@ -13,7 +13,7 @@ LIBRARY = ROOT / "pha4pgsql"
 
 LAYERS: dict[int, tuple[str, ...]] = {
     # vocabulary
-    1: ("words", "parameters", "lvs_words"),
+    1: ("words", "parameters", "lvs_words", "checks"),
     # pure: no clock, file, process or log
     2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader"),
     # one adapter for each part of the world
@@ -24,7 +24,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
-        "config", "config_pages", "manual", "cli_status", "cli", "cli_tools", "reader_cluster", "cli_reader", "pcs_lines", "pcs", "setup",
+        "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "reader_cluster", "cli_reader",
+        "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
         "demo_writer", "demo", "install",

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pha4pgsql import cli_reader, errand, reader, reader_node
+from pha4pgsql.checks import Answer, Check
 from pha4pgsql.lvs_words import Replica
-from pha4pgsql.reader import Answer, Standing, Told
+from pha4pgsql.reader import Standing, Told
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def node(**changes: Any) -> reader.Ground:  # noqa: ANN401
     return SUITS._replace(node={**NODE, **changes})
 
 
-def refused(ground: reader.Ground) -> list[reader.Check]:
+def refused(ground: reader.Ground) -> list[Check]:
     return [check for check in reader.checks(ground) if check.answer is Answer.NO]
 
 
