@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 NEW, DELETE, GET = 20, 21, 22
 """RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR."""
+NEW_RULE, DELETE_RULE = 32, 33
+"""RTM_NEWRULE, RTM_DELRULE."""
+BLACKHOLE = 6
+"""FR_ACT_BLACKHOLE (linux/fib_rules.h)."""
+SOURCE, PRIORITY = 2, 6
+"""FRA_SRC, FRA_PRIORITY."""
+FIRST = 1
+"""The priority of our rule: right after the local table, before all routes."""
 CREATE, EXCLUSIVE = 0x400, 0x200
 ADDRESS, LOCAL, LABEL, CACHE = 1, 2, 3, 6
 """IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO."""
@@ -29,6 +37,7 @@ NO_DETECTION = 0x02
 FOR_EVER = 0xFFFFFFFF
 _HEADER = struct.Struct("=BBBBI")
 _CACHE = struct.Struct("=IIII")
+_RULE = struct.Struct("=BBBBBBBBI")
 
 ARP = (("arp_ignore", "1"), ("arp_announce", "2"))
 """Answer only for addresses of the interface that is asked; never name the virtual address in a request (Documentation/networking/ip-sysctl)."""
@@ -88,6 +97,26 @@ def _change(kind: int, flags: int, address: str, label: str = "", prefix: int | 
         list(_ask(kind, flags, header + b"".join(parts)))
     except PermissionError as refusal:
         raise EnvironmentFailure(f"the kernel does not let this process change addresses ({refusal.strerror})", "run it as root") from None
+
+
+def mute(address: str) -> None:
+    """Let the kernel send nothing from an address of this node, nor a reset: a routing rule; nothing if it is muted."""
+    with suppress(FileExistsError):
+        list(_ask(NEW_RULE, netlink.REQUEST | netlink.ACK | CREATE | EXCLUSIVE, _rule(address)))
+
+
+def unmute(address: str) -> None:
+    """Let it send again; nothing if it may."""
+    with suppress(FileNotFoundError):
+        list(_ask(DELETE_RULE, netlink.REQUEST | netlink.ACK, _rule(address)))
+
+
+def _rule(address: str) -> bytes:
+    """Whatever comes from this address goes nowhere (ip-rule(8), blackhole)."""
+    number = ip_address(address)
+    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+    header = _RULE.pack(family, 0, number.max_prefixlen, 0, 0, 0, 0, BLACKHOLE, 0)
+    return header + netlink.attribute(SOURCE, number.packed) + netlink.attribute(PRIORITY, struct.pack("=I", FIRST))
 
 
 def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:

@@ -49,6 +49,7 @@ class Director:
     def start(self) -> int:
         """Be the director: the service, its settings in the kernel, the resident process. What is there already stays."""
         os.makedirs(self.room, mode=0o755, exist_ok=True)
+        self._take_over()
         with resident.locked(self._path("table.lock"), self.context.deadline), self.kernel() as kernel:
             former = self._former()
             self._prepare(kernel, former)
@@ -115,8 +116,10 @@ class Director:
         if not resident.end(self.prefix, self.context.deadline - 1):
             exit_reason("the resident process did not end in time")
             return Code.ERROR
+        was = os.path.exists(self._path("started"))
+        if was:
+            self._hand_over()
         with resident.locked(self._path("table.lock"), self.context.deadline):
-            was = os.path.exists(self._path("started"))
             left = [str(service) for service in self._services() if not self._delete(service)]
             if left:
                 exit_reason(f"the virtual service {', '.join(left)} could not be deleted")
@@ -125,6 +128,21 @@ class Director:
         if was:
             self._unpublish()
         return Code.SUCCESS
+
+    def _hand_over(self) -> None:
+        """Keep held sessions alive until the next director has the address. A director stops without that, too."""
+        from pha4pgsql import handover
+
+        try:
+            handover.begin(self.configuration.vip, self.room)
+        except OSError as failure:
+            log("WARNING", f"held sessions may be reset while the address moves: {failure.strerror or failure}")
+
+    def _take_over(self) -> None:
+        """What this node did not say as the last director, it has to say as the next one."""
+        from pha4pgsql import handover
+
+        handover.end(self.configuration.vip, self.room, deadline=self.context.deadline)
 
     def _put_away(self) -> None:
         """Marks, files, and the synchronisation of connections."""

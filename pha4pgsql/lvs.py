@@ -6,7 +6,7 @@ servers wished for, the edits, and what to log. The house rules it keeps:
 - A question that got no answer changes nothing: the last good list is kept, bounded by the direct evidence of each server.
 - While no primary is visible, and a little longer, a list can only grow: standbys reconnect one after the other.
 - A server that became the primary, is dead, or has lost the virtual address (its dependent resource was stopped) leaves at once; a healthy
-  one that leaves is drained; the last one is not turned off meanwhile.
+  one that leaves is drained, and stays while no other serves.
 - Additions and weights come first, deletions last. What is as it is wished is not touched.
 """
 
@@ -423,7 +423,7 @@ class _Pool:
             if undecided and address not in before:
                 self.weights[address] = entry.server.weight
                 continue
-            since = before.get(address, self.now)
+            since = before.get(address, self.now) if others else self.now
             self.reasons.setdefault(address, f"drained: {self._absence(address)}")
             if not self._drained(entry, since, others=others):
                 after[address], self.weights[address] = since, 0
@@ -464,10 +464,10 @@ class _Pool:
         return False
 
     def _drained(self, entry: Entry, since: float, *, others: bool) -> bool:
-        """Whether a drained server may go: its time is over, or it has no weight, is idle, and there are others."""
+        """Whether a drained server may go: there are others, and its time is over, or it has no weight and is idle."""
         passed, limit = self.now - since, self.configuration.drain_time
-        idle = others and not entry.server.weight and not entry.load.active and not entry.load.persistent
-        return passed >= limit or (idle and passed >= min(DRAIN_LEAST, limit))
+        idle = not entry.server.weight and not entry.load.active and not entry.load.persistent
+        return others and (passed >= limit or (idle and passed >= min(DRAIN_LEAST, limit)))
 
     def _rescue(self, seats: Sequence[Seat]) -> None:
         """Nobody is left with a weight: those who have just come back serve, then silent ones, those being drained, those not tried yet."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import address
+from pha4pgsql import address, handover
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.resident import RUN, locked
 from pha4pgsql.words import Failure
@@ -71,6 +71,7 @@ def stop(settings: RealServerSettings, context: Context) -> int:
             address.remove(place.address, place.prefix)
     if not os.path.isdir(RUN):
         return Code.SUCCESS
+    handover.clear(settings.vip)
     with locked(f"{RUN}/arp.lock", context.deadline):
         address.speak(_state(settings), settings.resource)
     _follow_connections(settings._replace(daemon=None), context)
@@ -90,6 +91,7 @@ def monitor(settings: RealServerSettings, context: Context) -> int:
     if "lo" not in interfaces and not (started and interfaces):
         return Code.NOT_RUNNING
     if started:
+        handover.clear(settings.vip)
         with locked(f"{RUN}/arp.lock", context.deadline):
             _keep_quiet(settings)
         if settings.daemon is not None and not context.is_probe:

@@ -19,7 +19,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # one adapter for each part of the world
     3: (
         "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "site", "netlink_line", "ipvs", "lab_kernel",
-        "resident", "questions", "script", "evidence", "address", "connection_sync", "marks", "reader_node",
+        "resident", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
     ),
     # programs, each on top of what stands before it
     4: (

@@ -312,8 +312,8 @@ def test_a_drained_server_that_is_listed_again_has_its_weight_back() -> None:
         assert director.weights() == {"node2": 1, "node3": weight}
 
 
-def test_the_last_server_is_not_turned_off_while_it_is_drained() -> None:
-    """There is nobody who could take its readers; for the drain time only."""
+def test_the_last_servers_are_not_turned_off() -> None:
+    """There is nobody who could take their readers, however long; once there is, they have their time to drain."""
     director = healthy()
     alone = View((HEALTHY.peers[0], peer("node2", Post.STANDBY, "HS:alone"), peer("node3", Post.STANDBY, "HS:alone")))
     director.view = alone
@@ -321,7 +321,12 @@ def test_the_last_server_is_not_turned_off_while_it_is_drained() -> None:
         director.look(lvs.DRAIN_LEAST / 2)
         assert any(director.weights().values())
     director.look(PLAIN.drain_time)
-    assert director.weights() == {}
+    assert director.weights() == {"node2": 1, "node3": 1}
+    director.view = View((*alone.peers[:2], HEALTHY.peers[2]))
+    director.look()
+    assert director.weights() == {"node2": 0, "node3": 1}
+    director.look(PLAIN.drain_time)
+    assert director.weights() == {"node3": 1}
 
 
 def test_a_silent_server_gets_no_new_connections() -> None:
