@@ -355,6 +355,7 @@ LVSDR_REALSVR = Agent(
         Action("stop", "20s"),
         Action("status", "20s"),
         Action("monitor", "20s", "10s"),
+        Action("reload", "20s"),
         Action("meta-data", "5s"),
         Action("validate-all", "20s"),
         Action("methods", "5s"),

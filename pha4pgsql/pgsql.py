@@ -794,6 +794,8 @@ def demote(scene: Scene) -> Procedure:
     elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more
         scene = yield [Shutdown()]
         return (yield from demote(scene))
+    while scene.instance.run is Run.SILENT and scene.left > MARGIN:  # on a busy machine it may not answer at once
+        scene = yield []
     if scene.instance.run not in (Run.STANDBY, Run.STARTING):
         return Outcome(False, f"PostgreSQL did not start as standby (it is {scene.instance.run.value})")
     if scene.round <= scene.state.promised.round:  # no monitor has seen this reign: the next attempt needs a round of its own

@@ -99,4 +99,5 @@ def monitor(settings: RealServerSettings, context: Context) -> int:
     return Code.SUCCESS
 
 
-ACTIONS: Mapping[str, Callable[[RealServerSettings, Context], int]] = {"start": start, "stop": stop, "monitor": monitor}
+ACTIONS: Mapping[str, Callable[[RealServerSettings, Context], int]] = {"start": start, "stop": stop, "monitor": monitor, "reload": start}
+"""A start changes only what is not as the parameters say, so it is a reload, too."""

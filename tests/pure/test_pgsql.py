@@ -1,0 +1,43 @@
+"""Procedures of the pgsql agent by hand, scene by scene: what the simulator's dice rarely show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+
+from pha4pgsql import pgsql
+from pha4pgsql.words import Ballot, Instance, Launch, Outcome, Rules, Run, Scene, Shutdown, State
+
+if TYPE_CHECKING:
+    from pha4pgsql.words import Action, Procedure
+
+SCENE = Scene("a", Rules("pgsql", ("a", "b", "c")))
+PRIMARY = SCENE._replace(state=State(promised=Ballot(1, "a"), reign=Ballot(1, "a")), instance=Instance(Run.PRIMARY))
+
+
+def play(procedure: Callable[[Scene], Procedure], scene: Scene, answers: dict[type, Run], later: list[Run]) -> tuple[Outcome, list[Action]]:
+    """Run a procedure: an action of such a type makes PostgreSQL be that; looks without action show what comes `later`."""
+    steps, performed = procedure(scene), []
+    try:
+        actions = next(steps)
+        while True:
+            run = scene.instance.run
+            for action in actions:
+                performed.append(action)
+                run = answers.get(type(action), run)
+            if not actions:
+                run = later.pop(0)
+            scene = scene._replace(instance=scene.instance._replace(run=run))
+            actions = steps.send(scene)
+    except StopIteration as end:
+        return end.value, performed
+
+
+@pytest.mark.parametrize("procedure", [pgsql.demote, pgsql.start])
+def test_a_start_that_is_silent_at_first_is_waited_for(procedure: Callable[[Scene], Procedure]) -> None:
+    """A busy machine does not answer at once; an action that failed because of it would end in fencing."""
+    scene = PRIMARY if procedure is pgsql.demote else SCENE._replace(instance=Instance(Run.DOWN))
+    outcome, performed = play(procedure, scene, {Shutdown: Run.DOWN, Launch: Run.SILENT}, [Run.SILENT, Run.SILENT, Run.STANDBY])
+    assert outcome.ok, outcome
+    assert any(isinstance(action, Launch) for action in performed)
