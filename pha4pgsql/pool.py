@@ -260,19 +260,21 @@ class Resident:
     def _attend(self, memory: Memory, seen: Observation) -> None:
         """Look after every host that matters from now on: its address, its port."""
         self.hosts = lvs.hosts_of_interest(self.configuration, memory, seen)
-        numbers = {host: _own_form(host, ipv6=self.configuration.service.ipv6) for host in self.hosts if _numeric(host)}
-        self.addresses = {**self.addresses, **numbers}
+        self.addresses = {**self.addresses, **self._numbers()}
         self.probes.aim(address for host, address in self.addresses.items() if address and host in self.hosts)
 
     def _observe(self, service: Service | None, table: tuple[Entry, ...]) -> Observation:
         resolved = {host: "" if isinstance(answer, Unknown) else answer for host, answer in self.names.answers()}
-        numbers = {host: _own_form(host, ipv6=self.configuration.service.ipv6) for host in self.hosts if _numeric(host)}
         standing_ones = {entry.server.address: entry.server.address for entry in table}
-        self.addresses = {**standing_ones, **numbers, **resolved}
+        self.addresses = {**standing_ones, **self._numbers(), **resolved}
         return Observation(
             self.cluster.answer, self.listed.answer, dict(self.checked.answers()), self.replicas.answer, self.probes.evidence,
             self.addresses, service, table,
         )  # fmt: skip
+
+    def _numbers(self) -> dict[str, str]:
+        """The hosts that need no look-up."""
+        return {host: _own_form(host, ipv6=self.configuration.service.ipv6) for host in self.hosts if _numeric(host)}
 
     def _remember(self, decision: Decision, seen: Observation) -> None:
         if decision.memory.hosts != self.memory.hosts or decision.memory.posted != self.memory.posted:

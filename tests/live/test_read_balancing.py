@@ -168,6 +168,23 @@ def test_power_loss_of_a_read_server(balance: Balance) -> None:
     assert set(balance.landings(9)) == set(ALL)
 
 
+def test_a_standby_is_cut_off(balance: Balance) -> None:
+    """Its link, not its life: no new connections, the others keep theirs; it is back after its boot."""
+    standby = idle(balance)
+    with balance.reading() as reading:
+        others = {number for number, server in reading.sessions().items() if server != standby}
+        balance.lab.cut(standby)
+        balance.drill.until(lambda: not balance.pool().get(standby), f"{standby} has left the pool")
+        since = time.monotonic()
+        reading.wait(20)
+        assert standby not in {read.server for read in reading.good if read.began > since}
+        reading.go_on(others)
+        balance.whole()
+        balance.drill.until(lambda: any(read.server == standby for read in reading.good[-30:]), f"{standby} is read from")
+    assert {read.server for read in reading.lost} <= {standby}
+    assert reading.on_primary == []
+
+
 def test_a_server_that_lags(balance: Balance) -> None:
     """Beyond the limit it gets no new connections, and keeps those it has; when it has caught up it is back."""
     limit = "pcs resource update lvsdr max_lag_bytes=300000"
@@ -210,3 +227,73 @@ def test_scripts_that_fail(balance: Balance) -> None:
         balance.until_said("over: the list script", since=begin)
         assert reading.gap(since) < 5
     assert (reading.bad, reading.lost, balance.director) == ([], [], director)
+
+
+# ---------------------------------------------------------------- the director moves
+
+
+def test_the_director_is_moved(balance: Balance) -> None:
+    """By an operator: held sessions go on, also those to the former director; it keeps no table, and one that is put there is cleared."""
+    old, new = balance.director, idle(balance)
+    with balance.reading() as reading:
+        before = reading.sessions()
+        began = time.monotonic()
+        balance.drill.must("node1", "crm_resource", "--ban", "--resource", "lvsdr", "--node", old)
+        balance.drill.until(lambda: balance.director == new, f"{new} is the director")
+        balance.until_pool(**ALL)
+        reading.wait(20)
+        print(f"director moved from {old} to {new}: reads paused for {reading.gap(began):.2f} s")
+        reading.go_on(before)
+        balance.drill.must("node1", "crm_resource", "--clear", "--resource", "lvsdr", "--node", old)
+    assert reading.lost == []
+    assert reading.on_primary == []
+    assert balance.table(old) == {}
+    leftover = f"ipvsadm -A -t {balance.lab.reader_vip}:5432 -s rr; ipvsadm -a -t {balance.lab.reader_vip}:5432 -r {balance.lab.address(new)} -g"
+    balance.drill.must(old, "sh", "-c", leftover)
+    balance.drill.must("node1", "crm_resource", "--refresh", "--resource", "lvsdr", "--node", old)
+    balance.drill.until(lambda: balance.table(old) == {}, f"the leftover table of {old} is gone")
+    assert balance.director == new
+    assert balance.landings(9) == dict.fromkeys(ALL, 3)
+
+
+def test_power_loss_of_the_director(balance: Balance) -> None:
+    """Held sessions to other servers go on: their connections had been told to the others. Reads go on at the other director."""
+    old, new = balance.director, idle(balance)
+    with balance.reading() as reading:
+        others = {number for number, server in reading.sessions().items() if server != old}
+        began = time.monotonic()
+        balance.lab.crash(old)
+        balance.drill.until(lambda: balance.director == new, f"{new} is the director", 90)
+        balance.until_pool(**{name: 1 for name in ALL if name != old})
+        reading.wait(20)
+        print(f"power loss of the director {old}, {new} takes over: reads paused for {reading.gap(began):.2f} s")
+        reading.go_on(others)
+        balance.whole()
+        reading.wait(20)
+    assert {read.server for read in reading.lost} <= {old}
+    assert reading.on_primary == []
+    assert balance.table(old if balance.director == new else new) == {}
+
+
+# ---------------------------------------------------------------- the primary changes
+
+
+def test_failover(balance: Balance) -> None:
+    """A standby is promoted and leaves the pool, the old primary joins it; nobody reads from a primary, and readers are never refused."""
+    old = balance.drill.primary()
+    with balance.reading() as reading:
+        before = reading.sessions()
+        began = time.monotonic()
+        balance.lab.kill_postgres(old)
+        new = balance.drill.new_primary(old)
+        balance.drill.until(lambda: balance.director not in ("", new), "the director is a standby", 120)
+        balance.drill.until(lambda: new not in balance.pool(), f"{new} is not in the pool")
+        balance.drill.until(lambda: balance.pool().get(old) == 1, f"{old} is in the pool", 120)
+        reading.wait(20)
+        print(f"failover from {old} to {new}: reads paused for {reading.gap(began):.2f} s")
+        assert reading.on_primary == [], f"{new} became the primary"
+        assert balance.table(new) == {}
+        reading.go_on({number for number, server in before.items() if server != new})
+    assert {read.server for read in reading.lost} <= {new}
+    assert [read for read in reading.bad if "refused" in read.trouble] == [], "the pool was empty"
+    assert reading.on_primary == []
