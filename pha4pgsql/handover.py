@@ -15,7 +15,7 @@ from ipaddress import ip_address
 
 from pha4pgsql import address, resident
 
-LIMIT = 5.0
+LIMIT = 15.0
 """Seconds after which nobody else is expected any more: then a reset is the right answer."""
 
 ARP, IPV6 = 0x0806, 0x86DD

@@ -111,7 +111,7 @@ def test_silence_ends_when_nobody_takes_over(link: Link, tmp_path: Path) -> None
     """Then a reset is the right answer."""
     link.run(link.here, PYTHON, "-IS", "-c", HAND_OVER, str(ROOT), link.vip, str(tmp_path))
     assert link.knock() == "silence"
-    answers_within(link, "reset", 10)
+    answers_within(link, "reset", 30)
 
 
 def test_silence_ends_although_its_process_was_killed(link: Link, tmp_path: Path) -> None:

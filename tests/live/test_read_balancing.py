@@ -285,7 +285,7 @@ def test_failover(balance: Balance) -> None:
         before = reading.sessions()
         began = time.monotonic()
         balance.lab.kill_postgres(old)
-        new = balance.drill.new_primary(old)
+        new = balance.drill.new_primary(old, timeout=150)
         balance.drill.until(lambda: balance.director not in ("", new), "the director is a standby", 120)
         balance.drill.until(lambda: new not in balance.pool(), f"{new} is not in the pool")
         balance.drill.until(lambda: balance.pool().get(old) == 1, f"{old} is in the pool", 120)
