@@ -224,14 +224,14 @@ class Drill:
             assert condition(), f"no longer true: {what}"
             time.sleep(0.05)
 
-    def new_primary(self, *old: str) -> str:
+    def new_primary(self, *old: str, timeout: float = PATIENCE) -> str:
         """Wait until Pacemaker shows a primary that is none of these, and it says so itself."""
 
         def found() -> str:
             name = self.primary()
             return name if name and name not in old and self.sql(name, "select pg_is_in_recovery()") == "f" else ""
 
-        return self.until(found, f"a primary other than {' '.join(old) or 'none'} is promoted")
+        return self.until(found, f"a primary other than {' '.join(old) or 'none'} is promoted", timeout)
 
     def healthy(self, *, timeout: float = 90.0) -> None:
         """Wait until one node is primary, all others follow, the addresses are right, and the attributes say so."""
