@@ -64,6 +64,11 @@ def _follow_connections(settings: RealServerSettings, context: Context) -> None:
         log("WARNING", f"connections are not followed: {failure}")
 
 
+def reload(settings: RealServerSettings, context: Context) -> int:
+    """Take over changed parameters: a start changes only what is not as they say."""
+    return start(settings, context) if address.uses(_state(settings), settings.resource) else Code.NOT_RUNNING
+
+
 def stop(settings: RealServerSettings, context: Context) -> int:
     """Be no real server any more."""
     if settings.vip:
@@ -99,5 +104,4 @@ def monitor(settings: RealServerSettings, context: Context) -> int:
     return Code.SUCCESS
 
 
-ACTIONS: Mapping[str, Callable[[RealServerSettings, Context], int]] = {"start": start, "stop": stop, "monitor": monitor, "reload": start}
-"""A start changes only what is not as the parameters say, so it is a reload, too."""
+ACTIONS: Mapping[str, Callable[[RealServerSettings, Context], int]] = {"start": start, "stop": stop, "monitor": monitor, "reload": reload}

@@ -325,7 +325,7 @@ def read_context(action: str, environment: Mapping[str, str], started: float, as
         timeout=_milliseconds(meta.get("timeout", ""), 20.0),
         started=started,
         interval=_milliseconds(interval, 0.0),
-        is_probe=action == "monitor" and interval.strip() == "0",
+        is_probe=action == "monitor" and interval.strip() in ("", "0"),  # Pacemaker 2.1 gives a probe no interval at all
         role={"master": "promoted", "slave": "unpromoted", "started": ""}.get(meta.get("role", "").lower(), meta.get("role", "").lower()),
         check_level=_count(environment.get("OCF_CHECK_LEVEL", "")) or 0,
         notify=_notify(meta) if action == "notify" else Notify(),

@@ -143,7 +143,7 @@ class Beside:
     def call(self, agent: str, action: str, *, probe: bool = False) -> int:
         """The agent's exit code."""
         own = {"ip": "192.168.0.237", "cidr_netmask": "24", **self.options} if agent == "IPaddr2" else {"vip": "192.168.0.237"}
-        own.update({"CRM_meta_interval": "0" if probe else "10000"})
+        own.update({} if probe else {"CRM_meta_interval": "10000"})
         path = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2" if agent == "IPaddr2" else f"{TREE}/agents/{agent}"
         words = ["env", "OCF_ROOT=/usr/lib/ocf", f"OCF_RESOURCE_INSTANCE={agent}", *(f"OCF_RESKEY_{name}={value}" for name, value in own.items())]
         return self.lab.run("node1", [*words, path, action], timeout=60).code

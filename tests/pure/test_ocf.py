@@ -253,10 +253,11 @@ def _nobody_asks() -> str:
 
 
 def test_a_probe() -> None:
-    """A monitor with the interval 0 and nothing else."""
+    """A monitor with the interval 0, or with none: Pacemaker 2.1 gives a probe no interval."""
     assert read_context("monitor", environment(CRM_meta_interval="0"), 0.0, lambda: "n").is_probe
     assert not read_context("start", environment(CRM_meta_interval="0"), 0.0, lambda: "n").is_probe
-    assert not read_context("monitor", {}, 0.0, lambda: "n").is_probe
+    assert read_context("monitor", {}, 0.0, lambda: "n").is_probe
+    assert not read_context("monitor", environment(CRM_meta_interval="5000"), 0.0, lambda: "n").is_probe
 
 
 def test_a_call_by_hand() -> None:
