@@ -47,8 +47,8 @@ def setup(argv: Sequence[str]) -> int:
 
 def _setup(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    if options.master and options.master not in settings.nodes:
-        raise ConfigurationError(f"master: {options.master!r} is not a node of the cluster, expected one of: {' '.join(settings.nodes)}")
+    if options.master and options.master not in settings.members:
+        raise ConfigurationError(f"master: {options.master!r} is not a node that may be primary, expected one of: {' '.join(settings.members)}")
     if not options.dry_run and "CIB_file" not in os.environ:
         cli.need_root()
         cli.need_quorum()
@@ -60,10 +60,14 @@ def _setup(options: argparse.Namespace) -> int:
 
 
 def _wanted(settings: Config, options: argparse.Namespace) -> cib.Wanted:
-    source = os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
+    source = _beside(options)
     made = pcs.build(pcs.commands(_current(settings, source), source), source)
     follows = settings.stonith_enabled == "auto" and "stonith-enabled" not in cib.properties(made)
     return cib.Wanted(made, settings.pgsql_resource, options.master, follows)
+
+
+def _beside(options: argparse.Namespace) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
 
 
 def _current(settings: Config, source: str) -> str:
