@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, system, text
+from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, renderings, system, text
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -42,11 +42,15 @@ def setup(argv: Sequence[str]) -> int:
     parser.add_argument("master", nargs="?", default="", help="the first primary, when PostgreSQL does not run yet: it need not be elected")
     parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.add_argument("--print", choices=renderings.FORMS, dest="form", help="only print the configuration, for pcs, crmsh, or as XML (cibadmin)")
     return cli.main(parser, _setup, argv)
 
 
 def _setup(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
+    if options.form:
+        print(renderings.render(settings, options.form, _edited(options)), end="")
+        return 0
     if options.master and options.master not in settings.members:
         raise ConfigurationError(f"master: {options.master!r} is not a node that may be primary, expected one of: {' '.join(settings.members)}")
     if not options.dry_run and "CIB_file" not in os.environ:
@@ -68,6 +72,16 @@ def _wanted(settings: Config, options: argparse.Namespace) -> cib.Wanted:
 
 def _beside(options: argparse.Namespace) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
+
+
+def _edited(options: argparse.Namespace) -> str:
+    """Return the text of a config.pcs that somebody has tuned, else nothing."""
+    try:
+        with open(_beside(options), encoding="utf-8") as stream:
+            content = stream.read()
+    except OSError:
+        return ""
+    return "" if pcs.is_untouched(content) else content
 
 
 def _current(settings: Config, source: str) -> str:
