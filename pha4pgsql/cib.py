@@ -173,6 +173,51 @@ def _obsolete(live: Element, made: Element, ours: str) -> list[str]:
     return [item.get("id", "") for item in _section(live, "resources") if item.get("id") in mentioned - kept]
 
 
+OWN_PARAMETERS = {"pgport": "pgsql_pgport", "tmpdir": "pgsql_tmpdir", "datadir": "pgsql_datadir"}
+"""Parameters of the pgsql agent in which two sets must differ (pgdata tells them apart), and their keys in config.ini."""
+
+
+def collisions(live: Element, made: Element, resource: str) -> list[str]:
+    """What the made set would share with other sets and addresses of the cluster, in words. A set on the same data is the same one, renamed."""
+    mine = parameters(made, resource)
+    others = [
+        (top, other)
+        for top, other in primitives(live, "pha4pgsql", "pgsql")
+        if other != resource and parameters(live, other).get("pgdata") != mine.get("pgdata")
+    ]
+    found = []
+    for top, other in others:
+        short, long = sorted((resource, other), key=len)
+        if long.startswith(f"{short}-"):
+            found.append(f"pgsql_resource: {resource} and {other}: one begins with the other, and so would the names of attributes and constraints")
+        shared = sorted(_ids(made) & _names_of(live, top, other))
+        found += [f"RESOURCE_LIST, pgsql_resource ...: {name} belongs to the set of {other}" for name in shared]
+        theirs = parameters(live, other)
+        for name, key in OWN_PARAMETERS.items():
+            if name in mine and mine[name] == theirs.get(name):
+                found.append(f"{key}: {mine[name]} is that of {other}, too")
+    return found + _shared_addresses(live, made, _ids(made) | _mentioned(live, prefix(resource)))
+
+
+def _ids(tree: Element) -> set[str]:
+    """The names of resources, sets and what is in them."""
+    return {item.get("id", "") for item in _section(tree, "resources").iter("primitive", "clone", "group", "master")}
+
+
+def _names_of(live: Element, top: str, resource: str) -> set[str]:
+    """The names of a set: what its constraints mention, its watcher, and what is in them."""
+    names = _mentioned(live, prefix(resource)) | {top}
+    names |= {holder for holder, one in primitives(live, "pha4pgsql", "pgwatch") if parameters(live, one).get("resource", "pgsql") == resource}
+    held = [item for item in _section(live, "resources") if item.get("id") in names]
+    return names | {part.get("id", "") for item in held for part in item.iter("primitive")}
+
+
+def _shared_addresses(live: Element, made: Element, mine: set[str]) -> list[str]:
+    theirs = {parameters(live, name).get("ip"): name for _, name in primitives(live, "heartbeat", "IPaddr2") if name not in mine}
+    wanted = [(name, parameters(made, name).get("ip")) for _, name in primitives(made, "heartbeat", "IPaddr2")]
+    return [f"writer_vip, reader_vip: {address} of {name} is that of {theirs[address]}, too" for name, address in wanted if address in theirs]
+
+
 def _replace(section: Element, wanted: list[Element], obsolete: list[str]) -> None:
     """Put the wanted elements into the section: in place of those with the same id, else at the end; take the obsolete ones out."""
     names = {item.get("id") for item in wanted}

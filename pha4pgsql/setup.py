@@ -101,6 +101,7 @@ def _current(settings: Config, source: str) -> str:
 def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     """Merge, check, push and tell; False when somebody else changed the same things meanwhile."""
     live = _live(upgrade=not dry_run)
+    _refuse_collisions(settings, wanted, live)
     wanted = _with_primary(settings, wanted, live)
     new = cib.merge(live, wanted)
     lines = cib.changes(live, new)
@@ -187,6 +188,17 @@ def _refuse_second_set(settings: Config, new: Element) -> None:
                 f"{primitive} in {top} has the data directory {mine} too, expected one resource for it; nothing was changed",
                 f"cls_stop and pcs resource delete {top}, or restore the old names in config.ini",
             )
+
+
+def _refuse_collisions(settings: Config, wanted: cib.Wanted, live: Element) -> None:
+    """Refuse what belongs to another set of this cluster: names, directories, ports, addresses."""
+    found = cib.collisions(live, wanted.made, settings.pgsql_resource)
+    if found:
+        lines = "".join(f"\n  {line}" for line in found)
+        raise ClusterRefusal(
+            f"this would mix with what is in the cluster already, nothing was changed:{lines}",
+            "give each set values of its own in its config.ini (docs/sets.md); pcs config shows what is there",
+        )
 
 
 def _running_and_changed(live: Element, new: Element) -> list[str]:

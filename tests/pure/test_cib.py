@@ -263,3 +263,47 @@ def test_tags_of_a_node_that_is_not_there() -> None:
     """It would be forgotten in silence."""
     with pytest.raises(ClusterRefusal, match="node9"):
         cib.merge(read(LIVE), wanted(tags("node9 pgsql-nosync=true")))
+
+
+SECOND = (
+    ('"pgsql"', '"shop"'),
+    ("pgsql-instance", "shop-instance"),
+    ('"msPostgresql"', '"msShop"'),
+    ("msPostgresql-meta", "msShop-meta"),
+    ('"vip-master"', '"vip-shop"'),
+    ("vip-master-", "vip-shop-"),
+    ("pha4pgsql-pgsql-", "pha4pgsql-shop-"),
+    ('value="5432"/>', 'value="5433"/><nvpair id="shop-d" name="pgdata" value="/shop"/>'),
+    ("192.168.0.236", "192.168.0.238"),
+)
+TYPE = ('type="shop"', 'type="pgsql"')
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), []),
+        ((('"shop"', '"pgsql-2"'),), ["pgsql_resource: pgsql-2 and pgsql: one begins with the other"]),
+        ((('"msShop"', '"msPostgresql"'),), ["RESOURCE_LIST, pgsql_resource ...: msPostgresql belongs to the set of pgsql"]),
+        ((('"vip-shop"', '"vip-master"'),), ["RESOURCE_LIST, pgsql_resource ...: vip-master belongs to the set of pgsql"]),
+        ((("5433", "5432"),), ["pgsql_pgport: 5432 is that of pgsql, too"]),
+        ((("192.168.0.238", "192.168.0.236"),), ["writer_vip, reader_vip: 192.168.0.236 of vip-shop is that of vip-master, too"]),
+    ],
+)
+def test_two_sets_share_nothing(changes: tuple[tuple[str, str], ...], expected: list[str]) -> None:
+    """A second set that takes a name, port or address of the first would take it from it; alone, each is fine."""
+    live = cib.merge(read(LIVE), wanted(("<nodes/>", "<nodes/>")))
+    made = read(MADE, *SECOND, TYPE, *changes)
+    resource = next(name for _, name in cib.primitives(made, "pha4pgsql", "pgsql"))
+    found = cib.collisions(live, made, resource)
+    assert [line.startswith(start) for line, start in zip(found, expected)] == [True] * len(expected)
+    assert len(found) == len(expected)
+    assert cib.collisions(live, read(MADE), "pgsql") == []
+
+
+def test_each_set_keeps_to_its_own_constraints() -> None:
+    """Setting up one of two changes nothing of the other."""
+    live = cib.merge(read(LIVE), wanted())
+    both = cib.merge(live, cib.Wanted(read(MADE, *SECOND, TYPE), "shop", "", True))
+    assert len(attributes(both, "//rsc_order/@id")) == 4
+    assert cib.changes(both, cib.merge(both, wanted())) == []
