@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lxml import etree
 
-from pha4pgsql.words import EnvironmentFailure
+from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,9 +65,40 @@ def merge(live: Element, wanted: Wanted) -> Element:
     _replace(
         _section(new, "resources"), _with_operators_own(_section(wanted.made, "resources"), new), _obsolete(new, wanted.made, prefix(wanted.resource))
     )
+    _tag_nodes(new, wanted.made)
     stale = [item.get("id", "") for item in _section(new, "constraints") if item.get("id", "").startswith(prefix(wanted.resource))]
     _replace(_section(new, "constraints"), list(_section(wanted.made, "constraints")), stale)
     return new
+
+
+def _tag_nodes(new: Element, made: Element) -> None:
+    """Give nodes the attributes that they have in `made`; an attribute that stands there at all is taken from all other nodes."""
+    wanted = {node.get("uname", ""): _own_pairs(node) for node in _section(made, "nodes")}
+    there = {node.get("uname", ""): node for node in _section(new, "nodes")}
+    unknown = sorted(node for node, pairs in wanted.items() if pairs and node not in there)
+    if unknown:
+        raise ClusterRefusal(
+            f"{' '.join(unknown)}: the cluster knows no such node yet, so it cannot have attributes; nothing was changed",
+            "start the cluster on all nodes (pcs cluster start --all), then run cls_setup again; crm_node -l shows the names",
+        )
+    managed = {name for pairs in wanted.values() for name in pairs}
+    for uname, node in there.items():
+        for name in sorted(managed):
+            value = wanted.get(uname, {}).get(name)
+            if value is not None:
+                _set(node, "instance_attributes", f"nodes-{node.get('id')}", name, value)
+            else:
+                _unset(node, "instance_attributes", name)
+
+
+def _own_pairs(element: Element) -> dict[str, str]:
+    return {pair.get("name", ""): pair.get("value", "") for pair in element.iterfind("instance_attributes/nvpair")}
+
+
+def _unset(section: Element, tag: str, name: str) -> None:
+    for group in section.findall(tag):
+        for pair in [pair for pair in group if pair.get("name") == name]:
+            group.remove(pair)
 
 
 def has_fencing(cib: Element) -> bool:
@@ -137,14 +168,54 @@ def _copy_meta(old: Element, new: Element) -> None:
 
 def _obsolete(live: Element, made: Element, ours: str) -> list[str]:
     """Return the ids of resources that an earlier config.pcs had: they stand in constraints of ours, and are not made any more."""
-    mentioned = {
-        value
-        for item in _section(live, "constraints")
-        if item.get("id", "").startswith(ours)
-        for value in (item.get("rsc"), item.get("with-rsc"), item.get("first"), item.get("then"))
-    }
+    mentioned = _mentioned(live, ours)
     kept = {item.get("id") for item in _section(made, "resources").iter() if item.get("id")}
     return [item.get("id", "") for item in _section(live, "resources") if item.get("id") in mentioned - kept]
+
+
+OWN_PARAMETERS = {"pgport": "pgsql_pgport", "tmpdir": "pgsql_tmpdir", "datadir": "pgsql_datadir"}
+"""Parameters of the pgsql agent in which two sets must differ (pgdata tells them apart), and their keys in config.ini."""
+
+
+def collisions(live: Element, made: Element, resource: str) -> list[str]:
+    """What the made set would share with other sets and addresses of the cluster, in words. A set on the same data is the same one, renamed."""
+    mine = parameters(made, resource)
+    others = [
+        (top, other)
+        for top, other in primitives(live, "pha4pgsql", "pgsql")
+        if other != resource and parameters(live, other).get("pgdata") != mine.get("pgdata")
+    ]
+    found = []
+    for top, other in others:
+        short, long = sorted((resource, other), key=len)
+        if long.startswith(f"{short}-"):
+            found.append(f"pgsql_resource: {resource} and {other}: one begins with the other, and so would the names of attributes and constraints")
+        shared = sorted(_ids(made) & _names_of(live, top, other))
+        found += [f"RESOURCE_LIST, pgsql_resource ...: {name} belongs to the set of {other}" for name in shared]
+        theirs = parameters(live, other)
+        for name, key in OWN_PARAMETERS.items():
+            if name in mine and mine[name] == theirs.get(name):
+                found.append(f"{key}: {mine[name]} is that of {other}, too")
+    return found + _shared_addresses(live, made, _ids(made) | _mentioned(live, prefix(resource)))
+
+
+def _ids(tree: Element) -> set[str]:
+    """The names of resources, sets and what is in them."""
+    return {item.get("id", "") for item in _section(tree, "resources").iter("primitive", "clone", "group", "master")}
+
+
+def _names_of(live: Element, top: str, resource: str) -> set[str]:
+    """The names of a set: what its constraints mention, its watcher, and what is in them."""
+    names = _mentioned(live, prefix(resource)) | {top}
+    names |= {holder for holder, one in primitives(live, "pha4pgsql", "pgwatch") if parameters(live, one).get("resource", "pgsql") == resource}
+    held = [item for item in _section(live, "resources") if item.get("id") in names]
+    return names | {part.get("id", "") for item in held for part in item.iter("primitive")}
+
+
+def _shared_addresses(live: Element, made: Element, mine: set[str]) -> list[str]:
+    theirs = {parameters(live, name).get("ip"): name for _, name in primitives(live, "heartbeat", "IPaddr2") if name not in mine}
+    wanted = [(name, parameters(made, name).get("ip")) for _, name in primitives(made, "heartbeat", "IPaddr2")]
+    return [f"writer_vip, reader_vip: {address} of {name} is that of {theirs[address]}, too" for name, address in wanted if address in theirs]
 
 
 def _replace(section: Element, wanted: list[Element], obsolete: list[str]) -> None:
@@ -163,6 +234,17 @@ def _replace(section: Element, wanted: list[Element], obsolete: list[str]) -> No
     for item in list(section):
         if item.get("id") in inner:  # a primitive that is now inside of a clone
             section.remove(item)
+
+
+def _mentioned(live: Element, ours: str) -> set[str]:
+    """The resources that stand in constraints with this beginning."""
+    found = {
+        value
+        for item in _section(live, "constraints")
+        if item.get("id", "").startswith(ours)
+        for value in (item.get("rsc"), item.get("with-rsc"), item.get("first"), item.get("then"))
+    }
+    return {name for name in found if name}
 
 
 def canonical(element: Element) -> object:
@@ -204,7 +286,10 @@ def _facts(cib: Element) -> dict[str, Fact]:
     """Flatten the configuration: one fact per resource, constraint, operation and setting."""
     facts: dict[str, Fact] = {}
     for section in _only(cib, "configuration"):
-        if section.tag != "nodes":
+        if section.tag == "nodes":
+            for node in section.iterchildren("*"):
+                _collect(node, "", f"node {node.get('uname')}", facts)
+        else:
             _collect(section, "", _LABELS.get(str(section.tag), str(section.tag)), facts)
     return facts
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 USAGE, NO_QUORUM = 100, 102
 
+CHOSEN = "PHA4PGSQL_SET"
+"""Environment variable with the set that is meant; the option --set wins."""
+
 REPLICATING = ("LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC")
 """The values of data-status that a healthy node has."""
 
@@ -50,7 +53,12 @@ class Parser(argparse.ArgumentParser):
 def main(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str]) -> int:
     """Run a command; here alone a failure becomes text and an exit code."""
     parser.add_argument("--version", action="version", version=f"pha4pgsql {VERSION}")
+    parser.add_argument(
+        "--set", metavar="NAME", help="which set, where the cluster has several (default: the one of the config.ini that belongs here)"
+    )
     options = parser.parse_args(argv)
+    if options.set:
+        os.environ[CHOSEN] = options.set
     paths.use_packages()
     try:
         return body(options)
@@ -95,19 +103,24 @@ def look() -> Site:
 
 
 def the_set(sets: Sequence[Named]) -> Named:
-    """The one replicated set; where there are several, the first name of RESOURCE_LIST in config.ini tells."""
+    """The set that `--set` names, by its promotable clone or by its PostgreSQL resource; else the only one; else that of config.ini."""
     if not sets:
         raise ClusterRefusal(
             "no replicated set is configured: the cluster has no promotable clone of ocf:pha4pgsql:pgsql",
             "cls_setup applies the configuration that install.sh made from config.ini",
         )
-    if len(sets) == 1:
+    chosen = os.environ.get(CHOSEN, "")
+    if len(sets) == 1 and not chosen:
         return sets[0]
-    wanted = _configured_name()
-    names = [one.promotable for one in sets]
-    if wanted not in names:
-        raise ConfigurationError(f"the cluster has the sets {' '.join(names)}, config.ini means {wanted}", "put one of them first in RESOURCE_LIST")
-    return sets[names.index(wanted)]
+    wanted = chosen or _configured_name()
+    found = next((one for one in sets if wanted in (one.promotable, one.primitive)), None)
+    if found is None:
+        names = " ".join(one.promotable for one in sets)
+        source = "--set" if chosen else "config.ini"
+        raise ConfigurationError(
+            f"the cluster has the sets {names}, {source} means {wanted}", "name one of them with --set, or first in RESOURCE_LIST"
+        )
+    return found
 
 
 def _configured_name() -> str:
@@ -163,8 +176,8 @@ def _missing_addresses(cluster: Cluster, addresses: Iterable[str]) -> list[str]:
 
 
 def members(site: Site) -> tuple[str, ...]:
-    """The nodes of the set: its node_list, or all nodes."""
-    return site.named.nodes or tuple(site.cluster.members)
+    """The nodes of the set: its node_list and those which only read, or all nodes."""
+    return (*site.named.nodes, *site.named.read_nodes) or tuple(site.cluster.members)
 
 
 def not_replicating(site: Site, node: str) -> str:
@@ -359,7 +372,7 @@ def status(argv: Sequence[str]) -> int:
 def _status(options: argparse.Namespace) -> int:
     sight = cli_status.observe(options.timeout)
     sets = sight.sets
-    named = the_set(sets) if len(sets) > 1 else (sets[0] if sets else None)
+    named = the_set(sets) if sets else None
     report = cli_status.report(sight, named, cli_status.ask(sight, named, options.timeout))
     if options.json:
         import json

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 READABLE = ("HS:sync", "HS:quorum", "HS:potential", "HS:async")
 """What `<resource>-status` says of a standby that replicates, and so may serve readers."""
 
+MOST_PREFERRED = 100
+"""The highest priority: promotion scores of standbys are 100 to 200."""
+
+ONLY_READ = "three_plus_x"
+"""In templates whose name begins so, the nodes of othernodes only read."""
+
 NAMEDATALEN = 64
 """PostgreSQL's limit for names, the zero at the end included (manual, 4.1.1): a slot's name has one character less."""
 
@@ -52,6 +58,13 @@ def _node(text: str) -> str:
 
 def _node_names(text: str) -> tuple[str, ...]:
     return tuple(_node(name) for name in text.split())
+
+
+def _priorities(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = [item.partition(",") for item in text.split()]
+    if not all(number.isascii() and number.isdigit() and int(number) <= MOST_PREFERRED for _, _, number in pairs):
+        raise ValueError(f"NODE,NUMBER with blanks between them, numbers from 0 to {MOST_PREFERRED}")
+    return tuple((_node(name), int(number)) for name, _, number in pairs)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -409,6 +422,21 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "Tags: wishes about single nodes; empty: as operators have set them",
+        (
+            Key("nofailover", _node_names, "", "nodes that become primary only if no other node has every acknowledged commit", example="node3"),
+            Key("nosync", _node_names, "", "nodes that no commit waits for", example="node3"),
+            Key("noloadbalance", _node_names, "", "nodes that serve no readers", example="node3"),
+            Key(
+                "priority",
+                _priorities,
+                "",
+                "NODE,NUMBER with blanks between them, 0 to 100: of equal nodes the higher is made synchronous, and promoted, first",
+                example="node2,20 node1,10",
+            ),
+        ),
+    ),
+    Chapter(
         "Times and failures",
         (
             Key("pgsql_stop_escalate", _count, "", "seconds of fast shutdown before immediate shutdown", "stop_escalate", "90"),
@@ -424,6 +452,7 @@ CHAPTERS = (
     Chapter(
         "Read load balancing, with the template muti_with_lvs",
         (
+            Key("enable_lvs", _boolean, "true", "with the template three_plus_x: false: no read load balancing, only an address for readers"),
             Key("lvsdr_resource", _identifier, "lvsdr", "name of the director, which spreads readers over the real servers"),
             Key("lvsdr_realsvr_resource", _identifier, "lvsdr-realsvr", "name of what makes a standby a real server; its clone has -clone behind it"),
             _lvs(
@@ -498,7 +527,6 @@ CHAPTERS = (
         "Keys of older files, without effect today",
         (
             Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
-            Key("enable_lvs", _text, "", "was: LVS on or off in one template"),
             Key("pgsql_enable_distlock", _nothing, "", "was: distributed lock"),
             Key("pgsql_distlock_psql_cmd", _text, "", "was: psql command for the lock service"),
             Key("pgsql_distlock_lockname", _text, "", "was: name of the lock"),
@@ -506,15 +534,23 @@ CHAPTERS = (
     ),
 )
 KEYS = {key.name: key for chapter in CHAPTERS for key in chapter.keys}
+TAGS = ("nofailover", "nosync", "noloadbalance")
 ALIASES = {"pgsql_reppassord": "pgsql_reppassword"}
 NODE_KEY = re.compile(r"node([0-9]+)")
-NODE_HELP = "the cluster's nodes by their names in corosync.conf, counted up without a gap; further ones may stand in othernodes"
+NODE_HELP = (
+    "the cluster's nodes by their names in corosync.conf, counted up without a gap; further ones may stand in othernodes, "
+    "with the template three_plus_x those which only read"
+)
 
 
 class Config(NamedTuple):
-    """A config.ini without a fault. Field names are the keys' in lower case; `nodes` is node1..nodeN, then othernodes."""
+    """A config.ini without a fault. Field names are the keys' in lower case; `nodes` is node1..nodeN, then othernodes.
+
+    `read_nodes` are those of them that only read.
+    """
 
     nodes: tuple[str, ...]
+    read_nodes: tuple[str, ...]
     pcs_template: str
     pha4pgsql_dir: str
     ocf_root: str
@@ -564,6 +600,10 @@ class Config(NamedTuple):
     pgsql_recovery_end_command: str
     pgsql_restart_on_promote: bool | None
     pgsql_xlog_check_count: int | None
+    nofailover: tuple[str, ...]
+    nosync: tuple[str, ...]
+    noloadbalance: tuple[str, ...]
+    priority: tuple[tuple[str, int], ...]
     pgsql_stop_escalate: int | None
     pgsql_stop_escalate_in_slave: int | None
     pgsql_crm_attr_timeout: int | None
@@ -572,6 +612,7 @@ class Config(NamedTuple):
     pgsql_timeout: str
     pgsql_migration_threshold: int
     pgsql_failure_timeout: str
+    enable_lvs: bool
     lvsdr_resource: str
     lvsdr_realsvr_resource: str
     lvs_virtual_service_options: str
@@ -595,6 +636,21 @@ class Config(NamedTuple):
     lvs_sync_threshold: str
     lvs_fwmark: int | None
     lvs_fwmark_ports: str
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The nodes that take part in elections."""
+        return tuple(node for node in self.nodes if node not in self.read_nodes)
+
+    @property
+    def node_attributes(self) -> dict[str, list[tuple[str, str]]]:
+        """The wishes about single nodes, as node attributes."""
+        wishes = [(node, tag, "true") for tag in TAGS for node in getattr(self, tag)]
+        wishes += [(node, "priority", str(number)) for node, number in self.priority]
+        found: dict[str, list[tuple[str, str]]] = {}
+        for node, tag, value in wishes:
+            found.setdefault(node, []).append((f"{self.pgsql_resource}-{tag}", value))
+        return found
 
     @property
     def resource_set(self) -> str:
@@ -628,7 +684,8 @@ class Config(NamedTuple):
     def agent_parameters(self) -> dict[str, str]:
         """What the pgsql agent is given in the cluster's configuration: never a secret, never an empty value."""
         values = self._of("pgsql")
-        values["node_list"] = " ".join(self.nodes)
+        values["node_list"] = " ".join(self.members)
+        values["read_node_list"] = " ".join(self.read_nodes)
         if self.pgsql_bindir == os.path.dirname(self.pgsql_pgctl):
             del values["bindir"]
         return {name: value for name, value in values.items() if value}
@@ -841,9 +898,35 @@ def _password_is_missing(fields: Mapping[str, Any]) -> bool:
     return not (fields["pgsql_reppassword"] or re.search(r"\b(passfile|sslcert|service)\s*=", fields.get("pgsql_primary_conninfo_opt", "")))
 
 
-def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
-    """Check what concerns more than one key."""
+def _only_read(fields: Mapping[str, Any], values: Mapping[str, str], nodes: tuple[str, ...]) -> tuple[str, ...]:
+    others = values.get("othernodes", "").split() if fields.get("pcs_template", "").startswith(ONLY_READ) else []
+    return tuple(node for node in nodes if node in others)
+
+
+def _wishes(fields: Mapping[str, Any], nodes: tuple[str, ...], members: tuple[str, ...]) -> list[Problem]:
+    """Wishes that no node, or not enough nodes, could fulfil."""
+    named = {**{tag: tuple(fields.get(tag, ())) for tag in TAGS}, "priority": tuple(node for node, _ in fields.get("priority", ()))}
     problems = []
+    for tag, names in named.items():
+        known = nodes if tag == "noloadbalance" else members
+        problems += [Problem(tag, f"{name!r}, expected one of: {' '.join(known)}") for name in names if name not in known]
+    if members and set(members) <= set(named["nofailover"]):
+        problems.append(Problem("nofailover", "all nodes, expected at least one that may become primary at any time"))
+    if fields.get("pgsql_rep_mode") in (Mode.SYNC, Mode.QUORUM):
+        count = fields.get("pgsql_sync_count") or max(len(members) // 2, 1)
+        primaries = [node for node in members if node not in named["nofailover"]]
+        short = [node for node in primaries if len([other for other in members if other not in (node, *named["nosync"])]) < count]
+        problems += [
+            Problem("nosync", f"'{' '.join(named['nosync'])}', expected {count} other nodes that commits wait for while {node} is primary")
+            for node in short[:1]
+            if named["nosync"]
+        ]
+    return problems
+
+
+def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...], members: tuple[str, ...]) -> list[Problem]:
+    """Check what concerns more than one key."""
+    problems = _wishes(fields, nodes, members)
     if not fields.get("pgsql_bindir", "-") and not fields.get("pgsql_pgctl", "-"):
         problems.append(Problem("pgsql_bindir", "missing, expected the directory of pg_ctl (or pgsql_pgctl, its path)"))
     if _password_is_missing(fields):
@@ -857,10 +940,9 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
         for vip in ("writer_vip", "reader_vip")
         if "." in fields.get(vip, "") and fields.get("vip_cidr_netmask", 0) > 32
     ]
-    if fields.get("pgsql_sync_count", 0) > max(len(nodes) // 2, 1):
-        problems.append(
-            Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {max(len(nodes) // 2, 1)}, half of the {len(nodes)} nodes")
-        )
+    most = max(len(members) // 2, 1)
+    if fields.get("pgsql_sync_count", 0) > most:
+        problems.append(Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {most}, half of the {len(members)} nodes"))
     problems += _slot_names(fields, nodes) + _inside(fields) + _balancing(fields)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))
@@ -920,11 +1002,13 @@ def parse(text: str, source: str = "config.ini") -> Config:
     unreadable = {problem.key for problem in problems}
     nodes, wrong_nodes = _nodes(values)
     fields, wrong_values = _parsed(values)
-    later = [*_unknown(values), *wrong_nodes, *wrong_values, *_crosswise(fields, nodes)]
+    readers = _only_read(fields, values, nodes)
+    members = tuple(node for node in nodes if node not in readers)
+    later = [*_unknown(values), *wrong_nodes, *wrong_values, *_crosswise(fields, nodes, members)]
     problems += [problem for problem in later if problem.key not in unreadable]
     if problems:
         raise failure(source, problems)
-    return Config(nodes=nodes, **{name: value for name, value in _completed(fields).items() if name in Config._fields})
+    return Config(nodes=nodes, read_nodes=readers, **{name: value for name, value in _completed(fields).items() if name in Config._fields})
 
 
 def failure(source: str, problems: list[Problem]) -> ConfigurationError:

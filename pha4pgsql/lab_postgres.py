@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pha4pgsql.config import ONLY_READ
 from pha4pgsql.lab_words import CLIENT_ADDRESS, INSTALLED, NIC, OWN_POSTGRESQL_CONF, PGDATA, READER_VIP, SUBNET, WITH_LVS, WRITER_VIP
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def settings(plan: Plan) -> dict[str, str]:
         "pha4pgsql_dir": INSTALLED,
         "writer_vip": WRITER_VIP,
         "reader_vip": READER_VIP,
-        **{f"node{number}": node.name for number, node in enumerate(plan.members, 1)},
+        **_nodes(plan),
         "vip_nic": NIC,
         "vip_cidr_netmask": "24",
         "pgsql_bindir": plan.bindir,
@@ -39,9 +40,17 @@ def settings(plan: Plan) -> dict[str, str]:
     return {**given, **seldom, **dict(plan.settings)}
 
 
+def _nodes(plan: Plan) -> dict[str, str]:
+    """node1 and so on; with three_plus_x the fourth and later ones only read."""
+    names = [node.name for node in plan.members]
+    most = 3 if plan.template.startswith(ONLY_READ) else len(names)
+    return {**{f"node{number}": name for number, name in enumerate(names[:most], 1)}, "othernodes": " ".join(names[most:])}
+
+
 def has_lvs(plan: Plan) -> bool:
     """Whether the template balances reads."""
-    return settings(plan)["pcs_template"].startswith(WITH_LVS)
+    given = settings(plan)
+    return given["pcs_template"].startswith(WITH_LVS) or (given["pcs_template"].startswith(ONLY_READ) and given.get("enable_lvs") != "false")
 
 
 def config_ini(plan: Plan) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pha4pgsql.text import Cluster
 
 PROPERTY_SET = "pgsql_replication"
-"""Where the cluster's own properties live: users' scripts read `pgsql_REPL_INFO` there."""
+"""Where the properties of a resource `pgsql` live: users' scripts read `pgsql_REPL_INFO` there. Each set has its own."""
 
 NO_SUCH_OBJECT = 105
 """CRM_EX_NOSUCH."""

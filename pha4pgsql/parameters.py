@@ -152,6 +152,9 @@ _PGSQL_PARAMETERS = (
     Parameter("node_list", Kind.WORDS, "", "Nodes of the replicated set",
         "The names of the cluster nodes that hold the data and take part in elections, separated by blanks, "
         "spelled as crm_node -n prints them. Needed in the modes async, sync and quorum; the same on all nodes."),
+    Parameter("read_node_list", Kind.WORDS, "", "Nodes that only read",
+        "Further nodes on which the resource runs: standbys that follow whoever is primary and serve readers. They have no say in elections, "
+        "no commit waits for them, and they are never promoted. The same on all nodes; no node may be in node_list too.", Status.NEW, ""),
     Parameter("sync_count", Kind.INTEGER, "0", "How many standbys confirm a commit",
         "How many members beside the primary have to confirm a commit; an election needs answers of all members but that many. "
         "0 means half of the members, rounded down: 1 for two and three members, 2 for four and five. May not be higher than that.",

@@ -35,7 +35,7 @@ def render(config: Config, templates: str, pcs: tuple[int, ...]) -> str:
     loader = jinja2.FileSystemLoader(templates)
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - a shell script, no HTML
     environment.filters["setting"] = lambda pair: f"{pair[0]}={shlex.quote(pair[1])}"
-    environment.filters["rule"] = shlex.quote if pcs >= (0, 12) else lambda rule: rule
+    environment.filters["rule"] = shlex.quote if pcs >= (0, 12) else lambda rule: " ".join(map(shlex.quote, rule.split()))
     template = environment.get_template(config.pcs_template)
     draft = template.render(config=config, prefix=cib.prefix(config.pgsql_resource), marker=_MARKER)
     return draft.replace(_MARKER, f"{_MARKER} sha256 {_digest(draft)}", 1)
@@ -112,7 +112,7 @@ def build(lines: Sequence[Sequence[str]], source: str) -> Element:
     """Return the CIB which the pcs commands make of an empty one."""
     with tempfile.TemporaryDirectory(prefix="pha4pgsql.") as folder:
         path = os.path.join(folder, "cib.xml")
-        system.write_file(path, _empty())
+        system.write_file(path, _empty([line[2] for line in lines if line[:2] == ["node", "attribute"] and len(line) > 2]))
         _run_lines([["-f", path, *line] for line in lines], source)
         with open(path, encoding="utf-8") as stream:
             return cib.read(stream.read())
@@ -137,8 +137,10 @@ def _accepted(done: system.Completed, line: Sequence[str], source: str) -> None:
         raise ConfigurationError(f"{source}: pcs refused '{' '.join(line[2:6])} ...': {'; '.join(errors[:3])}", hint)
 
 
-def _empty() -> str:
+def _empty(nodes: Sequence[str]) -> str:
+    """An empty CIB in which these nodes are known; their numbers mean nothing."""
     done = system.run(["cibadmin", "--empty"])
     if not done.ok:
         raise EnvironmentFailure(f"cibadmin --empty failed: {done.err.strip()}", "install the packages pacemaker and pcs: ./install.sh")
-    return done.out
+    known = "".join(f'<node id="{number}" uname="{name}"/>' for number, name in enumerate(dict.fromkeys(nodes), 1))
+    return done.out.replace("<nodes/>", f"<nodes>{known}</nodes>")

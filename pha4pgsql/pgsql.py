@@ -63,7 +63,7 @@ from pha4pgsql.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 NOBODY = '"pha4pgsql-nobody"'
 """A synchronous_standby_names that nobody can meet: commits wait, whoever is connected."""
@@ -102,9 +102,9 @@ def slot_name(prefix: str, term: Ballot, node: str) -> str:
     return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{slot_word(node)}"
 
 
-def quorum_names(rules: Rules, me: str) -> str:
-    """`ANY k` of all other members: safe for whoever is promoted with it, and what every standby runs with."""
-    others = ", ".join(f'"{node}"' for node in rules.members if node != me)
+def quorum_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
+    """`ANY k` of these, or of all other members: safe for whoever is promoted with it, and what every standby runs with."""
+    others = ", ".join(f'"{node}"' for node in nodes or rules.members if node != me)
     return f"ANY {rules.sync_count} ({others})" if synchronous(rules) and others else ""
 
 
@@ -182,6 +182,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     The old receiver is gone before the promise, the promise is on disk before the position is read, and both before
     the answer is published. A member whose PostgreSQL is down answers from its disk.
     """
+    if scene.only_reads:
+        return Outcome(True)
     refusal = promise(_deposed(scene), ballot)
     if isinstance(refusal, str):
         yield from _tell(scene)
@@ -233,6 +235,8 @@ def _deposed(scene: Scene) -> State:
 
 def watch(scene: Scene) -> Procedure:
     """The voice of a node, whatever PostgreSQL does there: store statements; while PostgreSQL is down, answer ballots from disk."""
+    if scene.only_reads:
+        return Outcome(True)
     stored = store(_deposed(scene), newest_statement(vote for _, vote in scene.votes))
     if stored is not None:
         scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
@@ -337,6 +341,10 @@ def stand(scene: Scene) -> Procedure:
     if scene.instance.streaming:
         yield from _tell(scene)
         return Outcome(True, "no primary is visible, but WAL arrives")
+    if scene.only_reads:
+        scene = yield from _tell(scene)
+        yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "score"): "-INFINITY"})
+        return Outcome(True, "no primary is visible")
     if unreached(scene):
         return Outcome(False, unreached(scene))
     scene = yield from _tell(scene)
@@ -366,6 +374,8 @@ def standing(scene: Scene) -> str | None:
     able = winners(scene)
     if scene.me not in able:
         return "-INFINITY" if len(able) > 0 else None
+    if tagged(scene, scene.me, "nofailover") and not all(tagged(scene, node, "nofailover") for node in able):
+        return "-INFINITY"
     if any(positive(scene.attribute(node, score)) and runs(scene, node) for node in scene.rules.members if node in scene.online):
         return None
     return "100" if max(able, key=lambda node: _fitness(scene, node)) == scene.me else None
@@ -386,14 +396,37 @@ def winners(scene: Scene) -> list[str]:
     return [node for node in able(dict(scene.votes), scene.rules, override=scene.override) if runs(scene, node)]
 
 
-def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:
-    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order of the list.
+def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], int, bool, int]:
+    """Whom to try first: who is not tagged nofailover, has failed least, is furthest, has priority, is not the DC; the order of the list.
 
+    A tagged node comes when nobody else would win: what only it holds must not be lost. The loss of a DC costs a second.
     The first primary of all is by the order of node_list, as the walkthrough has it.
     """
     vote = scene.vote(node)
     place = (term_at(vote.eras, vote.lsn), vote.lsn)
-    return (-dict(scene.failures).get(node, 0), place, place[0] == NEVER or node != scene.dc, -scene.rules.members.index(node))
+    willing = not tagged(scene, node, "nofailover")
+    off_dc = place[0] == NEVER or node != scene.dc
+    return (willing, -dict(scene.failures).get(node, 0), place, priority(scene, node), off_dc, -scene.rules.members.index(node))
+
+
+def tagged(scene: Scene, node: str, tag: str) -> bool:
+    """Whether people have set this tag of a node: the node attribute `pgsql-nofailover` (or another tag) is `true`.
+
+    Tags are wishes. They choose among what is safe, so it does no harm that a node may see them late or not at all.
+    """
+    return scene.attribute(node, attribute_name(scene.rules, tag)) == "true"
+
+
+def priority(scene: Scene, node: str) -> int:
+    """How much a node is preferred among equals, 0 to 100; what is no number counts as 0."""
+    text = scene.attribute(node, attribute_name(scene.rules, "priority")) or ""
+    return min(int(text), 100) if text.isascii() and text.isdigit() else 0
+
+
+def candidates(scene: Scene) -> tuple[str, ...]:
+    """The members that may be named to confirm commits: the others without the tag nosync; all of them where too few would be left."""
+    wanted = tuple(node for node in scene.others if not tagged(scene, node, "nosync"))
+    return wanted if len(wanted) >= scene.rules.sync_count else scene.others
 
 
 def _settle(scene: Scene) -> Look:
@@ -417,6 +450,9 @@ def promote(scene: Scene) -> Procedure:
         return (yield from _confirm(scene, expected=scene.rules.sync_count))
     if scene.instance.run is not Run.STANDBY:
         return Outcome(False, f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
+    if scene.only_reads:
+        yield attributes(scene, {(scene.me, "score"): "-INFINITY"})
+        return Outcome(False, f"{scene.me} is not in node_list: it only reads, and is never promoted")
     ballot = Ballot(scene.round, scene.me)
     if scene.state.promised.node == scene.me and scene.state.promised.round >= scene.round:
         ballot = scene.state.promised
@@ -432,7 +468,7 @@ def promote(scene: Scene) -> Procedure:
         scene = yield []
     scene, verdict = yield from _campaign(scene, ballot)
     if not isinstance(verdict, Elected):
-        to = verdict.to if isinstance(verdict, Lost) else ""
+        to = verdict.to if isinstance(verdict, Lost) and not tagged(scene, verdict.to, "nofailover") else ""
         scores: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
         yield [*attributes(scene, scores), _next_round(scene)]
         return Outcome(False, verdict.reason)
@@ -480,9 +516,10 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
 
 def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
     """The synchronous_standby_names with which a standby is promoted: its final set, written before the promotion."""
-    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(followers) >= scene.rules.sync_count:
-        return _named(sorted(followers, key=lambda node: _preference(scene, node))[: scene.rules.sync_count])
-    return quorum_names(scene.rules, scene.me)
+    able = [node for node in followers if node in candidates(scene)]
+    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(able) >= scene.rules.sync_count:
+        return _named(sorted(able, key=lambda node: _preference(scene, node))[: scene.rules.sync_count])
+    return quorum_names(scene.rules, scene.me, candidates(scene))
 
 
 def _confirm(scene: Scene, *, expected: int) -> Procedure:
@@ -525,12 +562,12 @@ def _confirmed(scene: Scene, position: Lsn) -> int:
 
 def followers_of(scene: Scene) -> list[Follower]:
     """The members that stream from this primary through the slot of its present term."""
-    term, prefix = scene.state.reign, scene.rules.slot_prefix
-    return [
-        follower
-        for follower in scene.instance.followers
-        if follower.name in scene.others and follower.state == "streaming" and follower.slot == slot_name(prefix, term, follower.name)
-    ]
+    return [follower for follower in scene.instance.followers if follower.name in scene.others and _bound(scene, follower)]
+
+
+def _bound(scene: Scene, follower: Follower) -> bool:
+    """Whether it streams through its slot of the present term."""
+    return follower.state == "streaming" and follower.slot == slot_name(scene.rules.slot_prefix, scene.state.reign, follower.name)
 
 
 def reachable(scene: Scene) -> list[Follower]:
@@ -538,17 +575,22 @@ def reachable(scene: Scene) -> list[Follower]:
     return [follower for follower in followers_of(scene) if follower.name in scene.online]
 
 
+def _nameable(scene: Scene) -> set[str]:
+    """The members that stream and may be named."""
+    return {follower.name for follower in reachable(scene)} & set(candidates(scene))
+
+
 def _slots(scene: Scene, term: Ballot, nodes: Sequence[str]) -> tuple[str, ...]:
     return tuple(slot_name(scene.rules.slot_prefix, term, node) for node in nodes)
 
 
 def missing_slots(scene: Scene) -> tuple[str, ...]:
-    """The slots of members that show to have adopted this term, and so have found their WAL to be a beginning of ours.
+    """The slots of nodes that show to have adopted this term, and so have found their WAL to be a beginning of ours.
 
     Others get none: a node that only answered may still point here, and PostgreSQL itself compares numbers only.
     """
     term = scene.state.reign
-    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]
+    adopted = [node for node in scene.peers if any(era.term == term for era in scene.vote(node).eras)]
     return tuple(slot for slot in _slots(scene, term, adopted) if slot not in scene.instance.slots)
 
 
@@ -588,7 +630,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
     renamed = False
     while scene.instance.run is Run.PRIMARY and scene.elapsed <= until:
         rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
-        enough = len(reachable(scene)) >= rules.sync_count
+        enough = len(_nameable(scene)) >= rules.sync_count
         alone = said.owner == me and said.term == scene.state.reign
         if not synchronous(rules):
             return (yield [Name("")]) if names else scene
@@ -664,24 +706,24 @@ def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
 
 
 def choose_names(scene: Scene) -> str:
-    """The final synchronous_standby_names of a primary: all others in quorum mode, k streaming members in sync mode.
+    """The final synchronous_standby_names of a primary: all candidates in quorum mode, k of them that stream in sync mode.
 
-    A member that is named and streams stays named; else one that is not the DC comes first (its loss would cost the
-    cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
+    A higher priority comes first, and one who may be promoted before one tagged nofailover; among equals a member that
+    is named stays named, else one that is not the DC comes first (its loss would cost the cluster a second, see
+    docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
     """
     rules = scene.rules
     if rules.mode is Mode.QUORUM:
-        return quorum_names(rules, scene.me)
-    streaming = {follower.name for follower in reachable(scene)}
+        return quorum_names(rules, scene.me, candidates(scene))
+    streaming = _nameable(scene)
     if len(streaming) < rules.sync_count:
-        return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me)
-    named = named_in(scene.instance.names)
-    order = sorted(streaming, key=lambda node: (node not in named or scene.instance.names.startswith("ANY"), _preference(scene, node)))
-    return _named(order[: rules.sync_count])
+        return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me, candidates(scene))
+    named = set() if scene.instance.names.startswith("ANY") else named_in(scene.instance.names)
+    return _named(sorted(streaming, key=lambda node: _preference(scene, node, named))[: rules.sync_count])
 
 
-def _preference(scene: Scene, node: str) -> tuple[bool, int]:
-    return (node == scene.dc, scene.rules.members.index(node))
+def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bool, int, bool, bool, int]:
+    return (tagged(scene, node, "nofailover"), -priority(scene, node), node not in named, node == scene.dc, scene.rules.members.index(node))
 
 
 def _named(nodes: Sequence[str]) -> str:
@@ -705,7 +747,7 @@ def report(scene: Scene) -> list[Action]:
     if scene.attribute(me, attribute_name(rules, "master-baseline")) is None:
         status[me, "master-baseline"] = (scene.state.eras[-1].start if scene.state.eras else Lsn(0)).hex16
     data: dict[tuple[str, str], str | None] = {(me, "data-status"): "LATEST"}
-    for node in scene.others:
+    for node in scene.peers:
         words = standing_of(scene, node)
         data[node, "data-status"] = words[0]
         if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
@@ -725,15 +767,16 @@ def standing_of(scene: Scene, node: str) -> tuple[str, str, str]:
     if not rows:
         return "DISCONNECT", "HS:alone", "-INFINITY"
     row = rows[0]
-    if row.state != "streaming" or row not in followers_of(scene):
+    if not _bound(scene, row):
         return f"{row.state}|{row.sync_state}".upper(), "HS:connected", "-INFINITY"
     names = scene.instance.names
     waits = names not in ("", NOBODY) and scene.state.said.owner != scene.me and node in named_in(names)
+    score = "-INFINITY" if node not in scene.others or tagged(scene, node, "nofailover") else str(100 + priority(scene, node))
     if scene.rules.mode is Mode.ASYNC:
-        return "STREAMING|ASYNC", "HS:async", "100" if not lagging(scene, row) else "-INFINITY"
+        return "STREAMING|ASYNC", "HS:async", score if not lagging(scene, row) else "-INFINITY"
     if waits and scene.rules.mode is Mode.QUORUM:
-        return "STREAMING|QUORUM", "HS:quorum", "100"
-    return ("STREAMING|SYNC", "HS:sync", "100") if waits else ("STREAMING|ASYNC", "HS:async", "-INFINITY")
+        return "STREAMING|QUORUM", "HS:quorum", score
+    return ("STREAMING|SYNC", "HS:sync", score) if waits else ("STREAMING|ASYNC", "HS:async", "-INFINITY")
 
 
 def lagging(scene: Scene, follower: Follower) -> bool:

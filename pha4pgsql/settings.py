@@ -76,6 +76,7 @@ class Settings(NamedTuple):
     crm_attr_timeout: float = 5.0
     rep_mode: Mode = Mode.NONE
     node_list: tuple[str, ...] = ()
+    read_node_list: tuple[str, ...] = ()
     sync_count: int = 0
     sync_strict: bool = False
     restore_command: str = ""

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, system, text
+from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, renderings, system, text
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ def setup(argv: Sequence[str]) -> int:
     parser.add_argument("master", nargs="?", default="", help="the first primary, when PostgreSQL does not run yet: it need not be elected")
     parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.add_argument("--print", choices=renderings.FORMS, dest="form", help="only print the configuration, for pcs, crmsh, or as XML (cibadmin)")
     return cli.main(parser, _setup, argv)
 
 
 def _setup(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    if options.master and options.master not in settings.nodes:
-        raise ConfigurationError(f"master: {options.master!r} is not a node of the cluster, expected one of: {' '.join(settings.nodes)}")
+    if options.form:
+        print(renderings.render(settings, options.form, _edited(options)), end="")
+        return 0
+    if options.master and options.master not in settings.members:
+        raise ConfigurationError(f"master: {options.master!r} is not a node that may be primary, expected one of: {' '.join(settings.members)}")
     if not options.dry_run and "CIB_file" not in os.environ:
         cli.need_root()
         cli.need_quorum()
@@ -60,10 +64,24 @@ def _setup(options: argparse.Namespace) -> int:
 
 
 def _wanted(settings: Config, options: argparse.Namespace) -> cib.Wanted:
-    source = os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
+    source = _beside(options)
     made = pcs.build(pcs.commands(_current(settings, source), source), source)
     follows = settings.stonith_enabled == "auto" and "stonith-enabled" not in cib.properties(made)
     return cib.Wanted(made, settings.pgsql_resource, options.master, follows)
+
+
+def _beside(options: argparse.Namespace) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(options.config)), "config.pcs")
+
+
+def _edited(options: argparse.Namespace) -> str:
+    """Return the text of a config.pcs that somebody has tuned, else nothing."""
+    try:
+        with open(_beside(options), encoding="utf-8") as stream:
+            content = stream.read()
+    except OSError:
+        return ""
+    return "" if pcs.is_untouched(content) else content
 
 
 def _current(settings: Config, source: str) -> str:
@@ -83,6 +101,7 @@ def _current(settings: Config, source: str) -> str:
 def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     """Merge, check, push and tell; False when somebody else changed the same things meanwhile."""
     live = _live(upgrade=not dry_run)
+    _refuse_collisions(settings, wanted, live)
     wanted = _with_primary(settings, wanted, live)
     new = cib.merge(live, wanted)
     lines = cib.changes(live, new)
@@ -169,6 +188,17 @@ def _refuse_second_set(settings: Config, new: Element) -> None:
                 f"{primitive} in {top} has the data directory {mine} too, expected one resource for it; nothing was changed",
                 f"cls_stop and pcs resource delete {top}, or restore the old names in config.ini",
             )
+
+
+def _refuse_collisions(settings: Config, wanted: cib.Wanted, live: Element) -> None:
+    """Refuse what belongs to another set of this cluster: names, directories, ports, addresses."""
+    found = cib.collisions(live, wanted.made, settings.pgsql_resource)
+    if found:
+        lines = "".join(f"\n  {line}" for line in found)
+        raise ClusterRefusal(
+            f"this would mix with what is in the cluster already, nothing was changed:{lines}",
+            "give each set values of its own in its config.ini (docs/sets.md); pcs config shows what is there",
+        )
 
 
 def _running_and_changed(live: Element, new: Element) -> list[str]:

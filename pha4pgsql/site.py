@@ -76,6 +76,7 @@ def rules_of(settings: Settings) -> Rules:
         settings.sync_strict,
         settings.replication_slot_name,
         settings.maxlag,
+        settings.read_node_list,
     )
 
 
@@ -167,7 +168,7 @@ class Site:
         if scope is Scope.VOTES:
             return scene
         if scope is Scope.BALLOT:
-            self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round") or 1)
+            self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round", self._property_set) or 1)
             return scene._replace(round=self._round)
         if self._cluster is None:
             self._cluster = pacemaker.read_cluster()
@@ -243,7 +244,12 @@ class Site:
                 pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids(), timeout=settings.crm_attr_timeout)
             self._told.update((*action.transient, *action.permanent))
         else:
-            pacemaker.set_permanent({}, dict(action.values), ids=self._ids(), timeout=settings.crm_attr_timeout)
+            pacemaker.set_permanent({}, dict(action.values), set_id=self._property_set, ids=self._ids(), timeout=settings.crm_attr_timeout)
+
+    @property
+    def _property_set(self) -> str:
+        """The id of the property set that holds the cluster properties of this resource: `pgsql_replication`."""
+        return f"{self.settings.resource}_replication"
 
     def _ids(self) -> dict[str, str] | None:
         return {name: member.id for name, member in self._cluster.members.items()} if self._cluster else None

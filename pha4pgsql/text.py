@@ -289,6 +289,11 @@ class Named(NamedTuple):
         return tuple(self.parameters.get("node_list", "").split())
 
     @property
+    def read_nodes(self) -> tuple[str, ...]:
+        """The nodes that only read."""
+        return tuple(self.parameters.get("read_node_list", "").split())
+
+    @property
     def disabled(self) -> bool:
         return self.target.lower() == "stopped"
 

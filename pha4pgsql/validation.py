@@ -126,13 +126,13 @@ def _check_names(settings: Settings) -> Iterator[Problem]:
     if prefix != slot_word(prefix):
         yield Problem(Code.CONFIGURED, f"replication_slot_name is {prefix!r}, expected only a-z, 0-9 and _")
     seen: dict[str, str] = {}
-    for node in settings.members:
+    for list_name, node in (*(("node_list", node) for node in settings.members), *(("read_node_list", node) for node in settings.read_node_list)):
         word = slot_word(node)
         if not all(char.isascii() and (char.isalnum() or char in "._-") for char in node):
-            yield Problem(Code.CONFIGURED, f"node_list names {node!r}, expected letters, digits, dots, dashes and underscores")
+            yield Problem(Code.CONFIGURED, f"{list_name} names {node!r}, expected letters, digits, dots, dashes and underscores")
         if word in seen:
             hint = "Rename a node, or name each node once: their replication slots would have one name."
-            yield Problem(Code.CONFIGURED, f"node_list names {seen[word]} and {node}, which are the same in a slot's name", hint)
+            yield Problem(Code.CONFIGURED, f"{list_name} names {seen[word]} and {node}, which are the same in a slot's name", hint)
         seen[word] = node
     longest = sorted(seen, key=len)[-2:]
     if len("_".join([prefix, "9" * ROUND_DIGITS, *longest])) > NAME_LIMIT:
@@ -168,7 +168,8 @@ def check_cluster(agent: Agent, settings: Settings, context: Context) -> Iterato
     """How the cluster has configured the resource, and this node's place in it. Pure."""
     if not settings.replicated:
         return
-    if settings.members and context.node not in settings.members:
+    readers = settings.read_node_list if agent is PGSQL else ()
+    if settings.members and context.node not in (*settings.members, *readers):
         hint = "Add it to node_list, or keep the resource off this node; names are spelled as crm_node -n prints them."
         yield Problem(Code.ARGS, f"this node is {context.node}, and node_list is {' '.join(settings.members)}", hint)
     if agent is not PGSQL:

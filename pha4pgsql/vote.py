@@ -133,7 +133,7 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     if objection:
         return Lost(objection)
     if rules.mode is Mode.ASYNC:
-        return _elect_furthest(ballot, votes, answers)
+        return _elect_furthest(ballot, votes, answers, rules.members)
     if all(answer.term == NEVER for answer in answers.values()):
         return _elect_first(ballot, answers, rules, override)
     if answers[me].term == NEVER:  # what was there before the first term was confirmed to nobody here, and must not be lost all the same
@@ -170,13 +170,13 @@ def _behind(leader: str, answers: Mapping[str, Answer], me: str) -> Lost:
     return Lost(f"{leader} is further: {theirs.lsn} of term {theirs.term}, {me} has {mine.lsn} of term {mine.term}", leader)
 
 
-def _elect_furthest(ballot: Ballot, votes: Mapping[str, Vote], answers: Mapping[str, Answer]) -> Elected | Waiting | Lost:
+def _elect_furthest(ballot: Ballot, votes: Mapping[str, Vote], answers: Mapping[str, Answer], members: Iterable[str]) -> Elected | Waiting | Lost:
     """Without synchronous replication nobody knows what was confirmed: the furthest of those who answer is the best there is."""
     me = ballot.node
     leader = max(answers, key=lambda node: (answers[node].term, answers[node].timeline, answers[node].lsn, node == me))
     if further(answers[leader], answers[me]):
         return _behind(leader, answers, me)
-    silent = [node for node in votes if node not in answers]
+    silent = [node for node in members if node in votes and node not in answers]
     if silent:
         return Waiting(len(silent), f"no answer to ballot {ballot} from {' '.join(silent)} yet")
     return Elected(tuple(sorted(answers.items())), False)

@@ -235,7 +235,10 @@ class Instance(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the configuration says, the same on all members. `sync_count` is k of the safety rules."""
+    """What the configuration says, the same on all members. `sync_count` is k of the safety rules.
+
+    `readers` are nodes that follow and no more: they promise nothing, confirm nothing, and are never promoted.
+    """
 
     resource: str
     members: tuple[str, ...]
@@ -244,6 +247,7 @@ class Rules(NamedTuple):
     strict: bool = False
     slot_prefix: str = "pha"
     maxlag: int = 0
+    readers: tuple[str, ...] = ()
 
     @property
     def answers_needed(self) -> int:
@@ -278,6 +282,16 @@ class Scene(NamedTuple):
     @property
     def others(self) -> tuple[str, ...]:
         return tuple(node for node in self.rules.members if node != self.me)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Who may follow this node: the other members, and the readers."""
+        return (*self.others, *(node for node in self.rules.readers if node != self.me))
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether this node is no member: nobody counts it."""
+        return self.me not in self.rules.members
 
     def vote(self, node: str) -> Vote:
         return dict(self.votes).get(node, Vote())

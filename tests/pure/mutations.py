@@ -28,6 +28,7 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
 PROMOTION = "[Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
+READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -83,7 +84,11 @@ MUTATIONS: tuple[Mutation, ...] = (
                 'return f"ANY {rules.sync_count} ({others})"',
                 'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""',
             ),
-            ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
+            (
+                "pgsql",
+                "    return _named(sorted(streaming, key=lambda node: _preference(scene, node, named))[: rules.sync_count])",
+                "    return quorum_names(rules, scene.me)",
+            ),
         ),
     ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
@@ -149,8 +154,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    adopted = [node for node in scene.others if any(era.term == term for era in scene.vote(node).eras)]\n",
-                "    adopted = list(scene.others)\n",
+                "    adopted = [node for node in scene.peers if any(era.term == term for era in scene.vote(node).eras)]\n",
+                "    adopted = list(scene.peers)\n",
             ),
         ),
     ),
@@ -170,7 +175,11 @@ MUTATIONS: tuple[Mutation, ...] = (
                     "MakeSlots(tuple(slot_name(scene.rules.slot_prefix + 'early', ballot, node) for node in followers))",
                 ),
             ),
-            ("pgsql", "follower.slot == slot_name(prefix, term, follower.name)", "follower.slot.endswith(slot_name('', term, follower.name))"),
+            (
+                "pgsql",
+                "follower.slot == slot_name(scene.rules.slot_prefix, scene.state.reign, follower.name)",
+                "follower.slot.endswith(slot_name('', scene.state.reign, follower.name))",
+            ),
         ),
     ),
     Mutation(
@@ -543,6 +552,65 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("vote", "or (state.reign != NEVER and not own)", ""),
             ("vote", "said=statement, promised=max(state.promised, statement.term)", "said=statement"),
             ("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),
+        ),
+    ),
+    Mutation(
+        "readers answer, and count",
+        (
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
+            (
+                "vote",
+                "for node, vote in votes.items() if node in rules.members and vote.answer and",
+                "for node, vote in votes.items() if vote.answer and",
+            ),
+        ),
+        where=READING,
+    ),
+    Mutation(
+        "readers answer, and nobody counts it",
+        (("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),),
+        covered="an election counts the answers of node_list only (vote.elect)",
+    ),
+    Mutation("readers confirm", (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),), where=READING),
+    Mutation(
+        "readers are named",
+        (("pgsql", "for node in nodes or rules.members if node != me)", "for node in (*(nodes or rules.members), *rules.readers) if node != me)"),),
+        where=READING,
+    ),
+    Mutation(
+        "readers are voices",
+        (
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    stored", "    stored"),
+            (
+                "vote",
+                "sum(1 for node in members if node in votes and votes[node].said == statement)",
+                "sum(1 for node in votes if votes[node].said == statement)",
+            ),
+        ),
+        where=READING,
+    ),
+    Mutation(
+        "readers are promoted",
+        (
+            (
+                "pgsql",
+                '    if scene.only_reads:\n        yield attributes(scene, {(scene.me, "score"): "-INFINITY"})\n        return',
+                "    if False:\n        return",
+            ),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
+            (
+                "vote",
+                "for node, vote in votes.items() if node in rules.members and vote.answer and",
+                "for node, vote in votes.items() if node in (*rules.members, me) and vote.answer and",
+            ),
+        ),
+        where=READING,
+    ),
+    Mutation(
+        "nosync leaves fewer than k names",
+        (
+            ("pgsql", "    return wanted if len(wanted) >= scene.rules.sync_count else scene.others\n", "    return wanted\n"),
+            ("pgsql", "for node in nodes or rules.members if node != me)", "for node in nodes if node != me)"),
         ),
     ),
 )

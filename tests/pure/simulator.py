@@ -215,6 +215,7 @@ class Player:
             (5, self.some_confusion),
             (4, self.some_rebuild),
             (4, self.some_progress),
+            (2, self.some_tag),
         ]
         weights = [weight for weight, _ in table]
         choices = [move for _, move in table]
@@ -238,10 +239,10 @@ class Player:
                 self.hear_some(node, 0.6)
 
     def pick(self) -> Node:
-        return self.world.nodes[self.random.choice(self.world.rules.members)]
+        return self.random.choice(list(self.world.nodes.values()))
 
     def hear_some(self, node: Node, chance: float) -> None:
-        for owner in self.world.rules.members:
+        for owner in self.world.nodes:
             if self.random.random() < chance:
                 self.world.hear(node, owner)
 
@@ -359,7 +360,7 @@ class Player:
         if candidate.name not in asked and self.random.random() < 0.9:
             asked = [*asked[1:], candidate.name]
             self.random.shuffle(asked)
-        return asked
+        return [*asked, *self.world.rules.readers]  # they hear the same notification
 
     def run(self, node: Node, kind: str, candidate: str = "") -> None:
         task = self.begin(node, kind, candidate)
@@ -453,7 +454,7 @@ class Player:
         world, node = self.world, self.pick()
         chance = self.random.random()
         if chance < 0.7:
-            for owner in world.rules.members:
+            for owner in world.nodes:
                 if self.random.random() < 0.5:
                     world.confuse(node, owner)
         elif chance < 0.9:
@@ -474,6 +475,12 @@ class Player:
         if self.random.random() < 0.7:
             self.run(node, "start")
 
+    def some_tag(self) -> None:
+        """Somebody sets or takes away a tag of a node."""
+        key = (self.pick().name, f"pgsql-{self.random.choice(('nofailover', 'nosync', 'priority'))}")
+        if self.world.tags.pop(key, None) is None:
+            self.world.tags[key] = str(self.random.randint(1, 9)) if key[1].endswith("priority") else "true"
+
     def some_progress(self) -> None:
         self.settle_all(0.9)
         for node in self.world.nodes.values():
@@ -489,9 +496,9 @@ class Setting(NamedTuple):
     timeline: int = 1
 
 
-def rules(mode: Mode, members: int, count: int, *, strict: bool) -> Rules:
-    """The rules of a cluster of so many members."""
-    return Rules("pgsql", tuple("abcdefg"[:members]), mode, count, strict)
+def rules(mode: Mode, members: int, count: int, *, strict: bool, readers: int = 0) -> Rules:
+    """The rules of a cluster of so many members, and nodes that only read."""
+    return Rules("pgsql", tuple("abcdefg"[:members]), mode, count, strict, readers=tuple("xyz"[:readers]))
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -508,6 +515,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("quorum 5/1 strict", rules(Mode.QUORUM, 5, 1, strict=True)),
     Setting("quorum 3/2 strict", rules(Mode.QUORUM, 3, 2, strict=True)),
     Setting("quorum 4/2 strict", rules(Mode.QUORUM, 4, 2, strict=True)),
+    Setting("sync 3/1, 2 read", rules(Mode.SYNC, 3, 1, strict=False, readers=2)),
+    Setting("quorum 3/1 strict, 2 read", rules(Mode.QUORUM, 3, 1, strict=True, readers=2)),
+    Setting("first election, sync 3/1, 1 reads", rules(Mode.SYNC, 3, 1, strict=False, readers=1), first=True),
 )
 
 

@@ -23,6 +23,7 @@ LOOSE = Setting("not strict", rules(Mode.QUORUM, 3, 1, strict=False))
 SYNC = Setting("sync", rules(Mode.SYNC, 3, 1, strict=False))
 PAIR = Setting("pair", rules(Mode.QUORUM, 2, 1, strict=False))
 FIRST = Setting("first election", rules(Mode.QUORUM, 3, 1, strict=True), first=True, timeline=4)
+READ = Setting("not strict, 1 reads", rules(Mode.QUORUM, 3, 1, strict=False, readers=1))
 FIVE = Setting("five", rules(Mode.QUORUM, 5, 2, strict=True))
 
 
@@ -41,7 +42,7 @@ class Stage:
         return self.world.nodes[name]
 
     def round(self, number: int, *names: str) -> None:
-        for name in names or self.world.rules.members:
+        for name in names or self.world.nodes:
             self.node(name).round = number
 
     def hear(self, name: str, *owners: str) -> None:
@@ -90,7 +91,7 @@ class Stage:
 
     def settle(self, *names: str) -> None:
         for _ in range(3):
-            for name in names or self.world.rules.members:
+            for name in names or self.world.nodes:
                 self.player.settle(self.node(name))
 
     def cut(self, *names: str) -> None:
@@ -655,13 +656,14 @@ def back_before_the_others_have_it(core: Core = REAL) -> Stage:
     return stage
 
 
-def _monitor_without_streaming(stage: Stage) -> None:
+def _monitor_without_streaming(stage: Stage, *others: str) -> None:
     """a's monitor, its reloads and replies, but no WAL for c."""
     for _ in range(3):
         task = stage.world.task("a", "monitor")
         while task.outcome is None:
             stage.world.advance(task)
-            stage.player.settle(stage.node("a"))
+            for name in (*others, "a"):
+                stage.player.settle(stage.node(name))
 
 
 def back_while_the_checkpointer_is_stopped(core: Core = REAL) -> Stage:
@@ -934,6 +936,52 @@ def rejoin_by_numbers(core: Core = REAL) -> Stage:
     return stage
 
 
+# -- nodes that only read ----------------------------------------------------------------------------------------
+
+
+def alone_by_the_voice_of_a_reader(core: Core = REAL) -> Stage:
+    """a and x, which only reads, are cut off from b and c; a must not go on alone because x has heard of it."""
+    stage = Stage(READ, core)
+    stage.cut("a", "x")
+    stage.settle()
+    stage.do("a", "monitor")
+    stage.hear("x", "a")
+    stage.do("x", "watch")
+    stage.hear("a", "x")
+    stage.do("a", "monitor")
+    stage.settle("a")
+    stage.world.write(stage.node("a"))
+    stage.settle("x", "a")
+    stage.elect("b", "c")
+    return stage
+
+
+def back_by_the_copy_of_a_reader(core: Core = REAL) -> Stage:
+    """a was alone; x, which only reads, has all of it, and c, which is back, has not: a must not say 'not alone'."""
+    stage = _alone(core, READ)
+    stage.world.links |= {("a", "x"), ("x", "a")}
+    stage.world.write(stage.node("a"))
+    stage.settle("x", "a")
+    _c_streams_nothing(stage)
+    _monitor_without_streaming(stage, "x")
+    stage.hear("c", "a")
+    stage.quietly("c", "watch")
+    stage.cut("a", "x")
+    stage.elect("b", "c")
+    return stage
+
+
+def elected_by_a_reader(core: Core = REAL) -> Stage:
+    """b has what a acknowledged, c and x have not; x answers like everybody who hears of the attempt, and c must not win by it."""
+    stage = Stage(READ, core)
+    stage.cut("c", "x")
+    stage.settle()
+    stage.world.write(stage.node("a"))
+    stage.settle("b", "a")
+    stage.elect("c", "x")
+    return stage
+
+
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
     story.__name__: story
     for story in (
@@ -973,5 +1021,8 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         two_say_alone,
         alone_handed_on,
         alone_erased_by_an_older_word,
+        alone_by_the_voice_of_a_reader,
+        back_by_the_copy_of_a_reader,
+        elected_by_a_reader,
     )
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pha4pgsql import cib
+from pha4pgsql.words import ClusterRefusal
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
@@ -226,3 +227,83 @@ def test_maintenance_of_some_resources() -> None:
     assert cib.write(cib.without_meta(both, ["msPostgresql", "vip-master"], "maintenance")) == cib.write(once)
     assert list(cib.primitives(new, "heartbeat")) == [("web", "web"), ("vip-master", "vip-master")]
     assert list(cib.primitives(new, "pha4pgsql", "pgsql")) == [("msPostgresql", "pgsql")]
+
+
+TAGGED = (
+    '<node id="2" uname="node2"/><node id="3" uname="node3"><instance_attributes id="x"><nvpair id="y" name="pgsql-nofailover" value="true"/>'
+    '<nvpair id="z" name="pgsql-nosync" value="true"/></instance_attributes></node>'
+)
+NODES = ("<nodes>", f"<nodes>{TAGGED}")
+
+
+def tags(*pairs: str) -> tuple[str, str]:
+    """Nodes with attributes, `node1 pgsql-nofailover=true`, numbered as nobody else numbers them."""
+    nodes = "".join(
+        f'<node id="9{number}" uname="{node}"><instance_attributes id="i{number}"><nvpair id="a{number}" name="{name}" value="{value}"/>'
+        "</instance_attributes></node>"
+        for number, (node, _, pair) in enumerate(word.partition(" ") for word in pairs)
+        for name, value in (pair.split("="),)
+    )
+    return "<nodes/>", f"<nodes>{nodes}</nodes>"
+
+
+def test_tags_go_to_the_nodes_by_name() -> None:
+    """What config.ini names is set, and taken from all others; a tag that it does not name at all stays as an operator has set it."""
+    live = cib.merge(read(LIVE, NODES), wanted())
+    new = cib.merge(live, wanted(tags("node1 pgsql-nofailover=true", "node2 pgsql-priority=5")))
+    expected = ["add node node1 pgsql-nofailover true", "add node node2 pgsql-priority 5", "remove node node3 pgsql-nofailover true"]
+    assert sorted(cib.changes(live, new)) == expected
+    assert attributes(new, "//node[@uname='node1']/instance_attributes/@id") == ["nodes-1"]
+    assert attributes(new, "//node[@uname='node3']//nvpair/@name") == ["pgsql-nosync"]
+    assert attributes(new, "//node/@id") == attributes(live, "//node/@id")
+    assert cib.changes(new, cib.merge(new, wanted())) == []
+
+
+def test_tags_of_a_node_that_is_not_there() -> None:
+    """It would be forgotten in silence."""
+    with pytest.raises(ClusterRefusal, match="node9"):
+        cib.merge(read(LIVE), wanted(tags("node9 pgsql-nosync=true")))
+
+
+SECOND = (
+    ('"pgsql"', '"shop"'),
+    ("pgsql-instance", "shop-instance"),
+    ('"msPostgresql"', '"msShop"'),
+    ("msPostgresql-meta", "msShop-meta"),
+    ('"vip-master"', '"vip-shop"'),
+    ("vip-master-", "vip-shop-"),
+    ("pha4pgsql-pgsql-", "pha4pgsql-shop-"),
+    ('value="5432"/>', 'value="5433"/><nvpair id="shop-d" name="pgdata" value="/shop"/>'),
+    ("192.168.0.236", "192.168.0.238"),
+)
+TYPE = ('type="shop"', 'type="pgsql"')
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), []),
+        ((('"shop"', '"pgsql-2"'),), ["pgsql_resource: pgsql-2 and pgsql: one begins with the other"]),
+        ((('"msShop"', '"msPostgresql"'),), ["RESOURCE_LIST, pgsql_resource ...: msPostgresql belongs to the set of pgsql"]),
+        ((('"vip-shop"', '"vip-master"'),), ["RESOURCE_LIST, pgsql_resource ...: vip-master belongs to the set of pgsql"]),
+        ((("5433", "5432"),), ["pgsql_pgport: 5432 is that of pgsql, too"]),
+        ((("192.168.0.238", "192.168.0.236"),), ["writer_vip, reader_vip: 192.168.0.236 of vip-shop is that of vip-master, too"]),
+    ],
+)
+def test_two_sets_share_nothing(changes: tuple[tuple[str, str], ...], expected: list[str]) -> None:
+    """A second set that takes a name, port or address of the first would take it from it; alone, each is fine."""
+    live = cib.merge(read(LIVE), wanted(("<nodes/>", "<nodes/>")))
+    made = read(MADE, *SECOND, TYPE, *changes)
+    resource = next(name for _, name in cib.primitives(made, "pha4pgsql", "pgsql"))
+    found = cib.collisions(live, made, resource)
+    assert [line.startswith(start) for line, start in zip(found, expected)] == [True] * len(expected)
+    assert len(found) == len(expected)
+    assert cib.collisions(live, read(MADE), "pgsql") == []
+
+
+def test_each_set_keeps_to_its_own_constraints() -> None:
+    """Setting up one of two changes nothing of the other."""
+    live = cib.merge(read(LIVE), wanted())
+    both = cib.merge(live, cib.Wanted(read(MADE, *SECOND, TYPE), "shop", "", True))
+    assert len(attributes(both, "//rsc_order/@id")) == 4
+    assert cib.changes(both, cib.merge(both, wanted())) == []

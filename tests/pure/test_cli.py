@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import cli, cli_status, pacemaker, text
+from pha4pgsql import cli, cli_status, config_pages, pacemaker, text
 from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,6 +160,23 @@ def test_no_set_and_unknown_set() -> None:
     """Nothing configured is the cluster's refusal."""
     with pytest.raises(ClusterRefusal):
         cli.the_set([])
+
+
+@pytest.mark.parametrize(("chosen", "found"), [("msShop", "msShop"), ("shop", "msShop"), ("msPostgresql", "msPostgresql"), ("", "msShop")])
+def test_one_set_of_several(chosen: str, found: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """--set names the set or its resource; without it the config.ini that belongs to the command tells."""
+    (tmp_path / "config.ini").write_text(config_pages.sample().replace("msPostgresql vip-master vip-slave", "msShop vip-shop vip-shop-read"))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "bin" / "cls_status")])
+    monkeypatch.setenv(cli.CHOSEN, chosen)
+    sets = text.replicated_sets(cib())
+    assert cli.the_set([*sets, sets[0]._replace(promotable="msShop", primitive="shop")]).promotable == found
+
+
+def test_a_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is one only: whoever names a set means that one."""
+    monkeypatch.setenv(cli.CHOSEN, "shop")
+    with pytest.raises(ConfigurationError, match="the sets msPostgresql, --set means shop"):
+        cli.the_set(text.replicated_sets(cib()))
 
 
 @pytest.mark.parametrize(

@@ -285,8 +285,54 @@ def test_config_lies_above_the_command_through_links(tmp_path: Path) -> None:
 
 def test_table_and_tuple_have_the_same_fields() -> None:
     """Every key has a typed field, except those without effect."""
-    gone = {"use_ssh", "enable_lvs", "pgsql_enable_distlock", "pgsql_distlock_psql_cmd", "pgsql_distlock_lockname"}
-    assert {key.field for key in KEYS.values()} - gone == set(Config._fields) - {"nodes"}
+    gone = {"use_ssh", "pgsql_enable_distlock", "pgsql_distlock_psql_cmd", "pgsql_distlock_lockname"}
+    assert {key.field for key in KEYS.values()} - gone == set(Config._fields) - {"nodes", "read_nodes"}
+
+
+def test_other_nodes_only_read_with_their_template() -> None:
+    """`othernodes` are members as ever, but with three_plus_x."""
+    more = {"othernodes": '"node4 node5"'}
+    plain, reading = config.parse(text(**more)), config.parse(text(**more, pcs_template="three_plus_x.pcs.template"))
+    assert (plain.members, plain.read_nodes) == (plain.nodes, ())
+    assert (reading.members, reading.read_nodes) == (("node1", "node2", "node3"), ("node4", "node5"))
+    assert reading.agent_parameters["node_list"] == "node1 node2 node3"
+    assert reading.agent_parameters["read_node_list"] == reading.watch_parameters["read_node_list"] == "node4 node5"
+    assert "read_node_list" not in plain.agent_parameters
+    assert problems(text(**more, pcs_template="three_plus_x.pcs.j2", pgsql_sync_count="2")).keys() == {"pgsql_sync_count"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({"nofailover": "node2", "nosync": "node2", "noloadbalance": "node1", "priority": '"node1,5 node3,100"'}, set()),
+        ({"nofailover": '"node1 node2"'}, set()),
+        ({"nofailover": '"node1 node2 node3"'}, {"nofailover"}),
+        (
+            {"nofailover": "node9", "nosync": "node8", "noloadbalance": "node7", "priority": "node6,1"},
+            {"nofailover", "nosync", "noloadbalance", "priority"},
+        ),
+        ({"priority": "node1"}, {"priority"}),
+        ({"priority": "node1,101"}, {"priority"}),
+        ({"nosync": '"node2 node3"'}, {"nosync"}),  # nobody would confirm what node1 commits
+        ({"nosync": '"node2 node3"', "nofailover": "node1"}, set()),
+        ({"nosync": '"node2 node3"', "pgsql_rep_mode": "async"}, set()),
+        ({"nosync": "node3", "pgsql_rep_mode": "quorum", "node4": "node4", "pgsql_sync_count": "2"}, set()),
+        ({"nosync": '"node3 node4"', "pgsql_rep_mode": "quorum", "node4": "node4", "pgsql_sync_count": "2"}, {"nosync"}),
+        ({"noloadbalance": "node4", "nosync": "node4", "othernodes": "node4", "pcs_template": "three_plus_x.pcs.j2"}, {"nosync"}),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled(changes: dict[str, str], keys: set[str]) -> None:
+    """Tags name nodes that they concern, and leave enough nodes to confirm whoever is primary."""
+    if keys:
+        assert set(problems(text(**changes))) == keys
+    else:
+        config.parse(text(**changes))
+
+
+def test_wishes_become_node_attributes() -> None:
+    """Under the resource's name, as an operator would set them."""
+    parsed = config.parse(text(nofailover="node3", nosync="node3", priority="node1,7", pgsql_resource="pg"))
+    assert parsed.node_attributes == {"node3": [("pg-nofailover", "true"), ("pg-nosync", "true")], "node1": [("pg-priority", "7")]}
 
 
 def test_every_default_is_legal() -> None:

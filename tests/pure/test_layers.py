@@ -15,7 +15,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # vocabulary
     1: ("words", "parameters", "lvs_words", "checks"),
     # pure: no clock, file, process or log
-    2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader"),
+    2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader", "crmsh"),
     # one adapter for each part of the world
     3: (
         "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "site", "netlink_line", "ipvs", "lab_kernel",
@@ -25,7 +25,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "reader_cluster", "cli_reader",
-        "pcs_lines", "pcs", "setup",
+        "pcs_lines", "pcs", "renderings", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
         "demo_writer", "demo", "install",
@@ -57,7 +57,7 @@ PURE = {
 }
 """What layers 1 and 2 may use of Python's library: nothing that reaches the world."""
 
-PURE_PACKAGES = {"cib": {"lxml"}, "ipvs_codec": {"socket"}}
+PURE_PACKAGES = {"cib": {"lxml"}, "crmsh": {"lxml"}, "ipvs_codec": {"socket"}}
 """Pure work on XML by a package: only where no agent passes. Addresses as bytes are the socket module's, of which no socket is used."""
 
 HEAVY = {"argparse", "dataclasses", "inspect", "jinja2", "json", "logging", "lxml", "pathlib", "psycopg2", "traceback", "xml"}

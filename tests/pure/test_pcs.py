@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 OLD, NEW = (0, 11, 5), (0, 12, 0)
+READING = {
+    "pcs_template": "three_plus_x.pcs.j2",
+    "othernodes": "node4 node5",
+    "nofailover": "node3",
+    "nosync": "node3",
+    "noloadbalance": "node1 node4",
+    "priority": "node2,20 node1,10",
+}
 LVS = {"pcs_template": "muti_with_lvs.pcs.j2"}
 
 
@@ -58,6 +66,9 @@ def lines(text: str) -> list[str]:
                 "pgsql_config": "/etc/postgresql/15/main/postgresql.conf",
             },
         ),
+        ("three_plus_x-pcs-0.11.pcs", OLD, READING),
+        ("three_plus_x-pcs-0.12.pcs", NEW, READING),
+        ("three_plus_x-without-lvs.pcs", OLD, {**READING, "enable_lvs": "false", "pgsql_rep_mode": "quorum"}),
         ("muti_with_lvs-pcs-0.11.pcs", OLD, LVS),
         ("muti_with_lvs-pcs-0.12.pcs", NEW, LVS),
         (
@@ -142,15 +153,25 @@ def test_with_balancing_all_else_stays() -> None:
     """One template extends the other: what differs is how the reader address is placed."""
     plain, balanced = (lines(rendered(OLD, **changes)) for changes in ({}, LVS))
     placed = ("reader-with-standby", "reader-choice-rule", "promote-then-reader", "stop-then-reader")
-    assert [line.partition("id=pha4pgsql-pgsql-")[2].split()[0] for line in plain if line not in balanced] == [*placed]
+    left_out = [line.partition("id=pha4pgsql-pgsql-")[2].split()[0] for line in plain if line not in balanced]
+    assert [name for name in left_out if name != "noloadbalance-rule"] == [*placed]
 
 
 def test_rules_are_one_word_for_a_new_pcs() -> None:
     """A rule: pcs 0.12 takes one string only, 0.11.5 as several only."""
-    (rule,) = (words[-1] for words in pcs.commands(rendered(NEW, **LVS), "") if "rule" in words)
-    assert rule == "pgsql-status eq HS:async or pgsql-status eq HS:potential"
-    assert [words[-1] for words in pcs.commands(rendered(NEW), "") if "rule" in words] == ["pgsql-status eq HS:sync"]
-    assert [words[-3:] for words in pcs.commands(rendered(OLD), "") if "rule" in words] == [["pgsql-status", "eq", "HS:sync"]]
+    excluded = "pgsql-noloadbalance eq true"
+    rules = [words[-1] for words in pcs.commands(rendered(NEW, **LVS), "") if "rule" in words]
+    assert rules == ["pgsql-status eq HS:async or pgsql-status eq HS:potential", excluded]
+    assert [words[-1] for words in pcs.commands(rendered(NEW), "") if "rule" in words] == ["pgsql-status eq HS:sync", excluded]
+    assert [words[-3:] for words in pcs.commands(rendered(OLD), "") if "rule" in words] == [["pgsql-status", "eq", "HS:sync"], excluded.split()]
+
+
+def test_a_name_that_begins_a_comment_is_quoted() -> None:
+    """`#uname` unquoted would end the line, for a shell and for cls_setup."""
+    everywhere = "#uname ne node1 and #uname ne node2 and #uname ne node3"
+    for version in (OLD, NEW):
+        rules = [" ".join(words) for words in pcs.commands(rendered(version, **READING), "") if "rule" in words]
+        assert [rule.partition(everywhere)[2] for rule in rules if everywhere in rule] == ["", "", " and #uname ne node4 and #uname ne node5"]
 
 
 def test_fencing_by_device_is_not_in_the_file() -> None:

@@ -206,11 +206,13 @@ class World:
 
     def __init__(self, rules: Rules, seed: int, core: Core = REAL, *, trace: bool = False) -> None:
         self.rules, self.core, self.random = rules, core, random.Random(seed)
-        self.nodes = {name: Node(name) for name in rules.members}
-        self.published: dict[str, list[Vote]] = {name: [] for name in rules.members}
-        self.links = {(one, other) for one in rules.members for other in rules.members if one != other}
+        everybody = (*rules.members, *rules.readers)
+        self.nodes = {name: Node(name) for name in everybody}
+        self.published: dict[str, list[Vote]] = {name: [] for name in everybody}
+        self.links = {(one, other) for one in everybody for other in everybody if one != other}
         self.messages = set(self.links)
         self.attributes: dict[tuple[str, str], str] = {}
+        self.tags: dict[tuple[str, str], str] = {}  # what people have set, by node and attribute
         self.acknowledged: list[Record] = []
         self.highest: Promotion | None = None
         self.promotions = 0
@@ -240,7 +242,7 @@ class World:
 
     def establish(self) -> None:
         """The first member was elected, the others follow it and nothing is waiting."""
-        first, *others = self.rules.members
+        first, *others = self.nodes
         term = Ballot(1, first)
         start = self.nodes[first].end
         timeline = self.nodes[first].target + 1
@@ -327,7 +329,7 @@ class World:
             self.override,
             online=frozenset(name for name, other in self.nodes.items() if other.up),
             dc=self.dc,
-            attributes=tuple(self.attributes.items()) if self.fair else (),
+            attributes=(*(self.attributes.items() if self.fair else ()), *self.tags.items()),
             elapsed=elapsed,
             left=limit - elapsed,
         )
@@ -726,7 +728,7 @@ class World:
             node.view[owner] = self.published[owner][-1]
 
     def hear_all(self, node: Node) -> None:
-        for owner in self.rules.members:
+        for owner in self.nodes:
             self.hear(node, owner)
 
     def confuse(self, node: Node, owner: str) -> None:
