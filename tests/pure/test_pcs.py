@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 OLD, NEW = (0, 11, 5), (0, 12, 0)
+DUAL = {
+    "pcs_template": "dual.pcs.j2",
+    "node3": "",
+    "pgsql_enable_distlock": "true",
+    "pgsql_distlock_psql_cmd": 'psql "host=192.168.0.234 port=5439 dbname=postgres user=distlock password=hush"',
+    "pgsql_distlock_lockname": "pgcluster1",
+}
 LVS = {"pcs_template": "muti_with_lvs.pcs.j2"}
 
 
@@ -58,6 +65,8 @@ def lines(text: str) -> list[str]:
                 "pgsql_config": "/etc/postgresql/15/main/postgresql.conf",
             },
         ),
+        ("dual-pcs-0.11.pcs", OLD, DUAL),
+        ("dual-pcs-0.12.pcs", NEW, DUAL),
         ("muti_with_lvs-pcs-0.11.pcs", OLD, LVS),
         ("muti_with_lvs-pcs-0.12.pcs", NEW, LVS),
         (
