@@ -54,6 +54,8 @@ def target(line: str) -> Target:
         found.update(pairs(line if not found else " ".join(words)))
     elif words and words[0].rpartition("/")[2].startswith("psql"):
         found.update(_arguments(words[1:]))
+    else:
+        raise ValueError(EXPECTED)
     if not found.get("host") or "," in found["host"] + found.get("port", ""):
         raise ValueError(EXPECTED)
     found = {"port": "5432", "user": "postgres", **found}

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, cli_status, config, lock_row, pacemaker, pcs, system, text, vote
+from pha4pgsql import cib, cli, cli_status, config, lock_row, pacemaker, pcs, replicas, system, text, vote
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import read_settings
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
@@ -74,11 +74,17 @@ def _with_row(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> cib.Wan
     if not given.enable_distlock:
         return wanted
     where = lock_row.place(given)
-    if dry_run:
-        identity = lock_row.find(where) or "(of the row that is to be made)"
-    else:
-        with open(os.path.join(os.path.dirname(pcs.TEMPLATES), "tools", "distlock_ddl.sql"), encoding="utf-8") as stream:
-            identity = lock_row.prepare(where, settings.nodes, stream.read())
+    try:
+        if dry_run:
+            identity = lock_row.find(where) or "(of the row that is to be made)"
+        else:
+            with open(os.path.join(os.path.dirname(pcs.TEMPLATES), "tools", "distlock_ddl.sql"), encoding="utf-8") as stream:
+                identity = lock_row.prepare(where, settings.nodes, stream.read())
+    except replicas.Unanswered as silence:
+        identity = cib.parameters(cib.read(pacemaker.cib(20)), settings.pgsql_resource).get("distlock_row", "")
+        if not identity:
+            raise EnvironmentFailure(f"the row of the distributed lock could not be made: {silence.message}", silence.hint) from silence
+        print(f"WARNING: the row of the distributed lock could not be looked at, it stays the one it was: {silence.message}", file=sys.stderr)
     return wanted._replace(made=cib.with_parameter(wanted.made, LOOKED_AT_ANEW, "distlock_row", identity))
 
 
