@@ -271,3 +271,27 @@ def _acknowledging(*writings: Writing) -> list[Writing]:
     """Who has had an acknowledgement within the last two seconds."""
     now = time.monotonic()
     return [writing for writing in writings if writing.acks and now - writing.acks[-1].at < 2.0]
+
+
+def test_a_row_made_anew_is_no_voice(drill: Drill) -> None:
+    """Its server was lost and an empty row has its name: nobody is promoted by it; with the set stopped and nobody alone, cls_setup takes it."""
+    old = drill.primary()
+    standby = other_than(drill, old)
+    with drill.writing() as writing:
+        writing.wait(50)
+        drill.must("client", "psql", "-XAtq", "-h", "/var/run/postgresql", "-U", "postgres", "-d", "distlock", "-c", "delete from distlock")
+        refused = drill.lab.run(standby, ["cls_setup"], timeout=60)
+        assert (refused.code, "distlock_row" in refused.err) == (1, True), refused
+        drill.until(lambda: "not the one that this set counts on" in told(drill, standby), "cls_status says so")
+        drill.lab.crash(old)
+        drill.stays(lambda: not is_primary(drill, standby), f"{standby} is not promoted", SURELY)
+        alone = drill.lab.run(standby, ["cls_setup"], timeout=60)
+        assert alone.code == 1, alone
+        drill.lab.boot(old)
+        writing.wait(50)
+        drill.restore()
+        for command in ("cls_stop", "cls_setup", "cls_start"):
+            drill.must(old, command, timeout=120)
+        writing.wait(50)
+    drill.until(lambda: told(drill, old) == "", "all is well")
+    assert drill.lost(writing) == []
