@@ -326,6 +326,15 @@ def parameters(cib: Element, primitive: str) -> dict[str, str]:
     return {pair.get("name", ""): pair.get("value", "") for one in found for pair in one.iterfind("instance_attributes/nvpair")}
 
 
+def with_parameter(cib: Element, kinds: Sequence[str], name: str, value: str) -> Element:
+    """Return a copy in which our resources of these kinds have a parameter."""
+    new = copy.deepcopy(cib)
+    for primitive in _section(new, "resources").iter("primitive"):
+        if primitive.get("provider") == "pha4pgsql" and primitive.get("type") in kinds:
+            _set(primitive, "instance_attributes", f"{primitive.get('id')}-instance_attributes", name, value)
+    return new
+
+
 def resources(cib: Element) -> list[str]:
     """Return the names of the resources that stand in the section itself: sets and single ones."""
     return [top.get("id", "") for top in _section(cib, "resources")]

@@ -6,16 +6,17 @@ import ipaddress
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from pha4pgsql import ipvs, pacemaker, text, vote
+from pha4pgsql import ipvs, lock_row, pacemaker, text, vote
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import read_settings
 from pha4pgsql.site import rules_of
-from pha4pgsql.words import EnvironmentFailure, Failure
+from pha4pgsql.words import NEVER, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pha4pgsql.lvs_words import Service
+    from pha4pgsql.settings import Settings
     from pha4pgsql.text import Cluster, Collection, FailedAction, History, Named, Placed, Tree, View
     from pha4pgsql.words import Rules, Vote
 
@@ -113,7 +114,8 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     shown = votes(named.primitive, timeout)
     timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
-    known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""))
+    heard = _heard(named)
+    known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""), heard)
     told = Told(timelines, (), known, pool(sight.cluster, named, sight.here, timeout))
     if len(primaries) != 1 or not sight.quorate:
         return told
@@ -124,20 +126,31 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
 
 def rules(named: Named) -> Rules:
     """The set's rules, by its parameters in the CIB."""
-    settings, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in named.parameters.items()})
-    return rules_of(settings)
+    return rules_of(_settings(named))
 
 
-def notes(shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str], repl_info: str) -> tuple[str, ...]:
+def _settings(named: Named) -> Settings:
+    return read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in named.parameters.items()})[0]
+
+
+def _heard(named: Named) -> lock_row.Heard:
+    """What the row of the distributed lock says, when it is a voice of the set."""
+    return lock_row.ask(lock_row.place(_settings(named)), NEVER) if rules(named).row else lock_row.UNASKED
+
+
+def notes(
+    shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str], repl_info: str, row: lock_row.Heard = lock_row.UNASKED
+) -> tuple[str, ...]:
     """What a person has to know of elections; nothing while all is well."""
     for primary in primaries:
         said = shown[primary].said if primary in shown else None
         if said and said.owner == primary and said.term == shown[primary].reign:
             return (f"{primary} goes on alone since no standby confirms (term {said.term}): what is committed now is on {primary} only",)
+    lost = (f"{row.reason}: while this is so, nobody takes over when the primary's node is lost",) if wanted.row and row.reason else ()
     if primaries or not shown:
-        return ()
-    why = vote.obstacle(shown, wanted, override=repl_info if "|" not in repl_info else "")
-    return (why,) if why else ()
+        return lost
+    why = vote.obstacle(shown, wanted, override=repl_info if "|" not in repl_info else "", row=row.vote)
+    return (*((why,) if why else ()), *lost)
 
 
 def votes(primitive: str, timeout: float) -> dict[str, Vote]:

@@ -39,7 +39,9 @@ NO_NAMES = frozenset({"walreceiver"})
 """PostgreSQL's own word where nobody set application_name."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Wrong usage ends with 1."""
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}\nHINT: `{self.prog} --help` shows the usage", file=sys.stderr)
         raise SystemExit(FAILED)
@@ -57,35 +59,37 @@ NO_LIMITS = Limits()
 
 def get_active_slaves(argv: Sequence[str]) -> int:
     """Print the names of the standbys that stream from the primary."""
-    parser = _parser(
+    tool = parser(
         "get_active_slaves",
         "Print the application names of the standbys that stream from the primary, a blank behind each.",
         "get_active_slaves [OPTIONS] PSQL [ARGUMENTS]...\n       get_active_slaves --conninfo CONNINFO [OPTIONS]",
     )
-    parser.add_argument("--max-lag-bytes", type=_natural, metavar="N", help="leave out who has more bytes of WAL to replay")
-    return _main(parser, _active, argv)
+    tool.add_argument("--max-lag-bytes", type=_natural, metavar="N", help="leave out who has more bytes of WAL to replay")
+    return main(tool, _active, argv)
 
 
 def check_active_slave(argv: Sequence[str]) -> int:
     """Print whether a server can be asked and is a standby."""
-    parser = _parser(
+    tool = parser(
         "check_active_slave",
         "Print t if the server can be asked and is a standby, f if it is none.",
         "check_active_slave [OPTIONS] PSQL [ARGUMENTS]... [-h] HOST\n       check_active_slave --conninfo CONNINFO [OPTIONS] HOST",
     )
-    return _main(parser, _check, argv)
+    return main(tool, _check, argv)
 
 
-def _parser(name: str, description: str, usage: str) -> _Parser:
-    parser = _Parser(name, description=description, usage=usage, allow_abbrev=False, add_help=False)
-    parser.add_argument("--help", action="help", help="show this message")
-    parser.add_argument("--version", action="version", version=f"pha4pgsql {VERSION}")
-    parser.add_argument("--conninfo", metavar="CONNINFO", help="connect without psql; libpq keyword=value pairs or a URI")
-    parser.add_argument("--passfile", default="", metavar="FILE", help="libpq password file")
-    parser.add_argument("--max-lag-seconds", type=_seconds, metavar="S", help="leave out who is further behind")
-    parser.add_argument("--timeout", type=_seconds, default=TIMEOUT, metavar="S", help="seconds for all of it (default: %(default)g)")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
+def parser(name: str, description: str, usage: str, *, of_replicas: bool = True) -> Parser:
+    """What all of these tools take: a psql command, or --conninfo."""
+    tool = Parser(name, description=description, usage=usage, allow_abbrev=False, add_help=False)
+    tool.add_argument("--help", action="help", help="show this message")
+    tool.add_argument("--version", action="version", version=f"pha4pgsql {VERSION}")
+    tool.add_argument("--conninfo", metavar="CONNINFO", help="connect without psql; libpq keyword=value pairs or a URI")
+    tool.add_argument("--passfile", default="", metavar="FILE", help="libpq password file")
+    if of_replicas:
+        tool.add_argument("--max-lag-seconds", type=_seconds, metavar="S", help="leave out who is further behind")
+    tool.add_argument("--timeout", type=_seconds, default=TIMEOUT, metavar="S", help="seconds for one question (default: %(default)g)")
+    tool.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return tool
 
 
 def _natural(word: str) -> int:
@@ -104,14 +108,14 @@ def _seconds(word: str) -> float:
     return number
 
 
-def _main(parser: _Parser, body: Callable[[argparse.Namespace], str], argv: Sequence[str]) -> int:
+def main(tool: Parser, body: Callable[[argparse.Namespace], str], argv: Sequence[str]) -> int:
     """Run a tool; its answer is printed whole or not at all."""
-    options = parser.parse_args(argv)
+    options = tool.parse_args(argv)
     paths.use_packages()
     try:
         print(body(options), end="", flush=True)
     except Failure as failure:
-        print(f"{parser.prog}: {failure}", file=sys.stderr)
+        print(f"{tool.prog}: {failure}", file=sys.stderr)
         return FAILED
     return 0
 

@@ -12,6 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pha4pgsql import psql_line
 from pha4pgsql.parameters import AGENTS, PGWATCH
 from pha4pgsql.words import ConfigurationError, Mode
 
@@ -216,12 +217,6 @@ def _ports(text: str) -> str:
     return " ".join(text.split())
 
 
-def _nothing(text: str) -> str:
-    if text.lower() not in {"", "false", "no", "0"}:
-        raise ValueError("nothing: the distributed lock is not part of this version")
-    return ""
-
-
 # ---------------------------------------------------------------- the keys
 
 
@@ -286,7 +281,13 @@ CHAPTERS = (
             ),
             Key("pgsql_resource", _identifier, "pgsql", "name of the PostgreSQL resource inside the set; node attributes begin with it"),
             Key("pgwatch_resource", _identifier, "pgwatch", "name of the watcher that votes for a node whose PostgreSQL is down"),
-            Key("no_quorum_policy", _quorum_policy, "stop", "what a part of the cluster without quorum does"),
+            Key(
+                "no_quorum_policy",
+                _quorum_policy,
+                "",
+                "what a part of the cluster without quorum does; empty: stop, with the template dual ignore: promises tell who may go on",
+                example="stop",
+            ),
             Key(
                 "stonith_enabled",
                 _fencing,
@@ -437,6 +438,35 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "Two nodes: the distributed lock, a row in a PostgreSQL outside of the set",
+        (
+            Key(
+                "pgsql_enable_distlock",
+                _boolean,
+                "",
+                "true: the row is one more voice beside the nodes, so that two nodes can go on when either is lost (docs/dual.md)",
+                "enable_distlock",
+                "true",
+            ),
+            Key(
+                "pgsql_distlock_psql_cmd",
+                _text,
+                "",
+                "psql command (or connection string) for its server, which is no node of this cluster; a password goes into the passfile only",
+                example='/usr/pgsql/bin/psql "host=192.168.0.234 port=5432 dbname=postgres user=distlock"',
+            ),
+            Key("pgsql_distlock_lockname", _text, "", "name of the row, one of its own for each cluster", "distlock_lockname", "pgcluster1"),
+            Key(
+                "pgsql_distlock_passfile",
+                _absolute,
+                "",
+                "libpq password file for it, on every node; empty: pgsql_passfile",
+                "distlock_passfile",
+                "/var/lib/pgsql/tmp/lockpass",
+            ),
+        ),
+    ),
+    Chapter(
         "Times and failures",
         (
             Key("pgsql_stop_escalate", _count, "", "seconds of fast shutdown before immediate shutdown", "stop_escalate", "90"),
@@ -523,15 +553,7 @@ CHAPTERS = (
             _lvs("fwmark_ports", _ports, "", "the ports that get this mark; empty: pgsql_pgport", "5432 6432"),
         ),
     ),
-    Chapter(
-        "Keys of older files, without effect today",
-        (
-            Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),
-            Key("pgsql_enable_distlock", _nothing, "", "was: distributed lock"),
-            Key("pgsql_distlock_psql_cmd", _text, "", "was: psql command for the lock service"),
-            Key("pgsql_distlock_lockname", _text, "", "was: name of the lock"),
-        ),
-    ),
+    Chapter("Keys of older files, without effect today", (Key("use_ssh", _text, "", "was: ask another node over ssh for its view"),)),
 )
 KEYS = {key.name: key for chapter in CHAPTERS for key in chapter.keys}
 TAGS = ("nofailover", "nosync", "noloadbalance")
@@ -598,6 +620,10 @@ class Config(NamedTuple):
     pgsql_restore_command: str
     pgsql_archive_cleanup_command: str
     pgsql_recovery_end_command: str
+    pgsql_enable_distlock: bool | None
+    pgsql_distlock_psql_cmd: str
+    pgsql_distlock_lockname: str
+    pgsql_distlock_passfile: str
     pgsql_restart_on_promote: bool | None
     pgsql_xlog_check_count: int | None
     nofailover: tuple[str, ...]
@@ -681,11 +707,20 @@ class Config(NamedTuple):
         return {Mode.SYNC: "HS:sync", Mode.QUORUM: "HS:quorum"}.get(self.pgsql_rep_mode, "HS:async")
 
     @property
+    def lock(self) -> psql_line.Target | None:
+        """Where the row of the distributed lock is; None: there is none."""
+        return psql_line.target(self.pgsql_distlock_psql_cmd) if self.pgsql_enable_distlock else None
+
+    @property
     def agent_parameters(self) -> dict[str, str]:
         """What the pgsql agent is given in the cluster's configuration: never a secret, never an empty value."""
         values = self._of("pgsql")
         values["node_list"] = " ".join(self.members)
         values["read_node_list"] = " ".join(self.read_nodes)
+        for name in [name for name in values if name.startswith("distlock_")] if self.lock is None else []:
+            del values[name]
+        if self.lock is not None:
+            values["distlock_conninfo"] = self.lock.conninfo
         if self.pgsql_bindir == os.path.dirname(self.pgsql_pgctl):
             del values["bindir"]
         return {name: value for name, value in values.items() if value}
@@ -933,6 +968,8 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...], members: tuple[st
         problems.append(
             Problem("pgsql_reppassword", "missing, expected the password of pgsql_repuser, or sslcert= or passfile= in pgsql_primary_conninfo_opt")
         )
+    if fields.get("pcs_template", "").startswith("dual") and len(nodes) not in {0, 2}:
+        problems.append(Problem("pcs_template", f"{fields['pcs_template']} with {len(nodes)} nodes, expected two (muti.pcs.j2 is for more)"))
     if fields.get("writer_vip") and fields.get("writer_vip") == fields.get("reader_vip"):
         problems.append(Problem("reader_vip", f"{fields['reader_vip']!r} is the writer_vip too, expected another address"))
     problems += [
@@ -943,10 +980,33 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...], members: tuple[st
     most = max(len(members) // 2, 1)
     if fields.get("pgsql_sync_count", 0) > most:
         problems.append(Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {most}, half of the {len(members)} nodes"))
-    problems += _slot_names(fields, nodes) + _inside(fields) + _balancing(fields)
+    problems += _slot_names(fields, nodes) + _inside(fields) + _balancing(fields) + _locking(fields, nodes)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))
     return problems
+
+
+def _locking(fields: Mapping[str, Any], nodes: tuple[str, ...]) -> list[Problem]:
+    """What the row of the distributed lock needs; while it is off nothing is asked of its keys."""
+    if not fields.get("pgsql_enable_distlock"):
+        return []
+    problems = []
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", fields["pgsql_distlock_lockname"]):
+        problems.append(Problem("pgsql_distlock_lockname", f"{fields['pgsql_distlock_lockname']!r}, expected a name of letters, digits and _ . -"))
+    if fields.get("pgsql_rep_mode") is Mode.ASYNC:
+        problems.append(Problem("pgsql_enable_distlock", "true with pgsql_rep_mode=async, expected sync or quorum: in async no voice is asked"))
+    try:
+        target = psql_line.target(fields["pgsql_distlock_psql_cmd"])
+    except ValueError as expected:
+        return [*problems, Problem("pgsql_distlock_psql_cmd", f"{_hidden(fields['pgsql_distlock_psql_cmd'])!r}, expected {expected}")]
+    if target.host in {*nodes, "localhost", "127.0.0.1", "::1", fields.get("writer_vip"), fields.get("reader_vip")} or target.host.startswith("/"):
+        problems.append(Problem("pgsql_distlock_psql_cmd", f"the host is {target.host}, expected a machine that is not of this cluster"))
+    return problems
+
+
+def _hidden(text: str) -> str:
+    """Without what may be a password."""
+    return re.sub(r"(?i)(password\s*=\s*)('[^']*'|[^\s'\"]+)", r"\1***", text)
 
 
 def _inside(fields: Mapping[str, Any]) -> list[Problem]:
@@ -985,15 +1045,22 @@ def _slot_names(fields: Mapping[str, Any], nodes: tuple[str, ...]) -> list[Probl
 def _completed(fields: dict[str, Any]) -> dict[str, Any]:
     """Fill in what follows from other keys: the programs' directory and paths, the passfile."""
     bindir = fields["pgsql_bindir"] or os.path.dirname(fields["pgsql_pgctl"])
+    dual = fields["pcs_template"].startswith("dual")
     return dict(
         fields,
+        no_quorum_policy=fields["no_quorum_policy"] or ("ignore" if dual else "stop"),
         pgsql_bindir=bindir,
         pgsql_pgctl=fields["pgsql_pgctl"] or f"{bindir}/pg_ctl",
         pgsql_psql=fields["pgsql_psql"] or f"{bindir}/psql",
-        pgsql_passfile=fields["pgsql_passfile"] or (f"{fields['pgsql_tmpdir']}/pgpass" if fields["pgsql_reppassword"] else ""),
+        pgsql_passfile=fields["pgsql_passfile"] or (f"{fields['pgsql_tmpdir']}/pgpass" if _has_secret(fields) else ""),
         lvs_fallback_to_primary=fields["reader_vip_on_primary"] if fields["lvs_fallback_to_primary"] is None else fields["lvs_fallback_to_primary"],
         lvs_sync_interface=(fields["lvs_sync_interface"] or fields["vip_nic"]) if fields["lvs_sync_daemon"] else "",
     )
+
+
+def _has_secret(fields: Mapping[str, Any]) -> bool:
+    locked = fields["pgsql_enable_distlock"] and psql_line.target(fields["pgsql_distlock_psql_cmd"]).password
+    return bool(fields["pgsql_reppassword"] or locked)
 
 
 def parse(text: str, source: str = "config.ini") -> Config:
@@ -1037,9 +1104,13 @@ def beside(executable: str) -> str:
 
 
 def passfile(config: Config) -> str:
-    r"""Return the libpq password file (manual, 34.16: `:` and `\` escaped), for any host: the primary's address changes."""
-    return f"*:{config.pgsql_pgport}:*:{_escaped(config.pgsql_repuser)}:{_escaped(config.pgsql_reppassword)}\n"
+    """Return the libpq password file, for any host: the primary's address changes. Empty where no password is known."""
+    if not config.pgsql_reppassword:
+        return ""
+    return psql_line.passfile_line(("*", str(config.pgsql_pgport), "*", config.pgsql_repuser, config.pgsql_reppassword))
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r"([:\\])", r"\\\1", text)
+def lock_passfile(config: Config) -> str:
+    """Return the line for the server of the distributed lock, which only members know; empty where no password is known."""
+    lock = config.lock
+    return psql_line.passfile_line((lock.host, lock.port, lock.dbname, lock.user, lock.password)) if lock and lock.password else ""

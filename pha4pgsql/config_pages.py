@@ -62,7 +62,7 @@ One file for the whole cluster, the same on every node; `install.sh` copies it t
 Lines are `KEY=VALUE`, read as a shell would read them: single or double quotes, backslashes, comments behind `#`. Nothing is executed and nothing
 is expanded; a `$` or a backquote outside single quotes is an error, since a shell would have done something with it. Blanks around `=` and at the
 ends of lines do not matter. All problems of a file are reported at once, by key, with what was expected; an unknown key is a problem too, so a slip
-of the pen is never taken for a default. A file of the shell pha4pgsql works as it is, except that its distributed lock must be off.
+of the pen is never taken for a default. A file of the shell pha4pgsql works as it is.
 
 | key | meaning |
 |---|---|

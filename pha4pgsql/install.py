@@ -251,7 +251,7 @@ def files(source: str) -> dict[str, int]:
         folder = os.path.join(source, part)
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if os.path.isfile(os.path.join(folder, name)) and not name.startswith(".") and not name.endswith("~"):
-                found[f"{part}/{name}"] = 0o755 if part in EXECUTABLE else 0o644
+                found[f"{part}/{name}"] = 0o755 if part in EXECUTABLE and not name.endswith(".sql") else 0o644
     return found
 
 
@@ -379,8 +379,9 @@ def _make_directory(path: str, owner: str) -> None:
 
 
 def _passfile(settings: Config) -> Iterator[Change]:
-    if settings.pgsql_reppassword:
-        yield from _file(settings.pgsql_passfile, config.passfile(settings), settings.pgsql_pgdba)
+    secret = config.lock_passfile(settings) + config.passfile(settings)
+    if secret:
+        yield from _file(settings.pgsql_passfile, secret, settings.pgsql_pgdba)
 
 
 def _rendered(settings: Config, source: str) -> Iterator[Change]:
@@ -430,7 +431,7 @@ def _installed(settings: Config) -> Iterator[tuple[str, str]]:
     target = settings.pha4pgsql_dir
     candidates = [
         ("agents", os.path.join(settings.ocf_root, "resource.d", "pha4pgsql")),
-        ("passfile", settings.pgsql_passfile if settings.pgsql_reppassword else ""),
+        ("passfile", settings.pgsql_passfile if config.lock_passfile(settings) + config.passfile(settings) else ""),
     ]
     if not os.path.isdir(os.path.join(target, ".git")):
         candidates += [("programs", os.path.join(target, part)) for part in (*PARTS, *SINGLES)]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pha4pgsql import lab_kernel, system
-from pha4pgsql.lab_words import INSTALLED, NIC, ROOM, Node, Plan, first_files
+from pha4pgsql.lab_words import CLIENT, INSTALLED, LOCK_ADDRESS, NIC, ROOM, Node, Plan, first_files
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def _pivot() -> None:
 
 
 def configure_network(node: Node) -> None:
-    batch = f"link set lo up\naddr add {node.address}/24 brd + dev {NIC}\nlink set {NIC} up\n"
+    further = f"addr add {LOCK_ADDRESS}/24 dev {NIC}\n" if node.name == CLIENT else ""
+    batch = f"link set lo up\naddr add {node.address}/24 brd + dev {NIC}\n{further}link set {NIC} up\n"
     done = system.run(["ip", "-batch", "-"], text=batch)
     if not done.ok:
         raise EnvironmentFailure(f"the network cannot be set up: {done.err.strip()}")

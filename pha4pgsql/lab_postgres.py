@@ -6,12 +6,13 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pha4pgsql.config import ONLY_READ
-from pha4pgsql.lab_words import CLIENT_ADDRESS, INSTALLED, NIC, OWN_POSTGRESQL_CONF, PGDATA, READER_VIP, SUBNET, WITH_LVS, WRITER_VIP
+from pha4pgsql.lab_words import CLIENT_ADDRESS, DUAL, INSTALLED, LOCK, NIC, OWN_POSTGRESQL_CONF, PGDATA, READER_VIP, SUBNET, WITH_LVS, WRITER_VIP
 
 if TYPE_CHECKING:
     from pha4pgsql.lab_words import Plan
 
 CONFIG_INI = "/root/config.ini"
+LOCK_DATA = "/pgsql/lock"
 LOG = "/var/log/postgresql/postgresql.log"
 SOCKETS = "/var/run/postgresql"
 
@@ -37,7 +38,33 @@ def settings(plan: Plan) -> dict[str, str]:
         "pgsql_logfile": "/var/log/postgresql/start.log",
     }
     seldom = {"pgsql_monitor_interval": "10s", "lvs_check_interval": "1s"} if any(node.uml for node in plan.members) else {}
-    return {**given, **seldom, **dict(plan.settings)}
+    return {**given, **(LOCK_SETTINGS if given["pcs_template"].startswith(DUAL) else {}), **seldom, **dict(plan.settings)}
+
+
+LOCK_SETTINGS = {
+    "pgsql_enable_distlock": "true",
+    "pgsql_distlock_psql_cmd": f'psql "host={LOCK} dbname=distlock user=distlock password=distlock"',
+    "pgsql_distlock_lockname": "practice",
+}
+"""The lock's server is a PostgreSQL on the client; its password goes into the passfile."""
+
+
+def has_lock(plan: Plan) -> bool:
+    """Whether a row at that server is a voice of the set."""
+    return settings(plan).get("pgsql_enable_distlock") == "true" and f"host={LOCK} " in settings(plan).get("pgsql_distlock_psql_cmd", "")
+
+
+def lock_server(plan: Plan) -> str:
+    """Shell lines that make the lock's server, an ordinary PostgreSQL which keeps what it has committed, and start it."""
+    program = f"setpriv --reuid=postgres --regid=postgres --init-groups {plan.bindir}"
+    return f"""set -e
+install -d -o postgres -g postgres -m 700 /pgsql
+{program}/initdb -D {LOCK_DATA} -U postgres -E UTF8 --locale=C -A trust --no-sync > /dev/null
+echo "listen_addresses = '*'" >> {LOCK_DATA}/postgresql.conf
+echo "host all distlock {SUBNET} scram-sha-256" >> {LOCK_DATA}/pg_hba.conf
+{program}/pg_ctl -w -s -D {LOCK_DATA} -l {LOCK_DATA}/log start
+psql -qX -h /var/run/postgresql -U postgres -c "create role distlock login password 'distlock'" -c "create database distlock owner distlock"
+"""
 
 
 def _nodes(plan: Plan) -> dict[str, str]:

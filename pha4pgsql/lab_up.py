@@ -223,6 +223,9 @@ def _set_up(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
         push = ["cibadmin", "--modify", "--allow-create", "--xml-text", fencing_xml(plan)]
         _must(lab.run(first, push), f"cibadmin on {first}")
         step("fencing is configured (fence_lab)")
+    if lab_postgres.has_lock(plan):
+        _must(lab.run(CLIENT, ["sh", "-c", lab_postgres.lock_server(plan)], timeout=60), f"the lock's server on {CLIENT}")
+        step(f"the server of the distributed lock runs on {CLIENT}")
     kept = f"the nodes are still there: cls_lab logs{named(plan)} {first}; cls_lab down{named(plan)}"
     _must(lab.run(first, ["cls_setup"], timeout=120), f"cls_setup on {first}", kept)
     step("cls_setup is through")

@@ -15,6 +15,8 @@ SWITCH = "switch.sock"
 SUBNET = "192.168.0.0/24"
 CLIENT = "client"
 CLIENT_ADDRESS = "192.168.0.240"
+LOCK, LOCK_ADDRESS = "lock", "192.168.0.241"
+"""A further address of the client: the server of the distributed lock, when there is one, is reached by it alone."""
 WRITER_VIP = "192.168.0.236"
 READER_VIP = "192.168.0.237"
 NIC = "eth0"
@@ -26,7 +28,7 @@ TWO = 2
 MOST_NODES = 5
 """The seed's addresses: 231 to 235 for nodes and read servers, 236 and 237 for the virtual addresses."""
 IPVS_KINDS = ("auto", "host", "uml", "none")
-WITH_LVS, WITHOUT_LVS = "muti_with_lvs", "muti"
+WITH_LVS, WITHOUT_LVS, DUAL = "muti_with_lvs", "muti", "dual"
 """Templates."""
 
 COROSYNC_DEFAULTS = {"token": "1000", "token_coefficient": "0", "consensus": "1200"}
@@ -168,7 +170,7 @@ def first_files(plan: Plan, node: Node) -> tuple[File, ...]:
 
 
 def _hosts(plan: Plan) -> str:
-    lines = ["127.0.0.1 localhost", *(f"{node.address} {node.name}" for node in plan.nodes)]
+    lines = ["127.0.0.1 localhost", *(f"{node.address} {node.name}" for node in plan.nodes), f"{LOCK_ADDRESS} {LOCK}"]
     return "\n".join([*lines, f"{WRITER_VIP} writer-vip", f"{READER_VIP} reader-vip", ""])
 
 

@@ -82,7 +82,7 @@ def _alias(name: str, of: str, since: str) -> Parameter:
     return Parameter(name, Kind.STRING, "", f"Other name of {of}", f"Another name of the parameter {of}.", Status.ALIASED, since, of=of)
 
 
-_DISTLOCK = "the distributed lock is not part of this version; two nodes are kept from both acting as primary by stored promises instead"
+_DISTLOCK = "a command cannot tell what the row has stored; the row is asked directly: see distlock_conninfo"
 
 _PGSQL_PARAMETERS = (
     # Paths, identity, connection
@@ -193,11 +193,23 @@ _PGSQL_PARAMETERS = (
         Status.REFUSED, "E", why="the set follows from rep_mode, node_list and sync_count; elections depend on it"),
     Parameter("recovery_template", Kind.STRING, "", "Template of recovery.conf", "Template of recovery.conf.",
         Status.REFUSED, "P", why="PostgreSQL 12 and newer refuse to start with a recovery.conf; the agent writes the recovery settings itself"),
-    Parameter("enable_distlock", Kind.BOOLEAN, "false", "Distributed lock", "Distributed lock.", Status.REFUSED, "E", why=_DISTLOCK),
+    Parameter("enable_distlock", Kind.BOOLEAN, "false", "Count the row of the distributed lock as a voice",
+        "true: a row in a PostgreSQL outside of the set, the distributed lock, is one more voice beside the members: it stores what it has "
+        "promised and who goes on alone, so that two nodes can go on when one is lost. Nothing in it ends by time. The same on all nodes.",
+        since="E"),
+    Parameter("distlock_conninfo", Kind.STRING, "", "Server of the distributed lock",
+        "Connection string (libpq keyword=value pairs) of the server with the row; a password does not belong here. Needed with enable_distlock.",
+        Status.NEW, ""),
+    Parameter("distlock_passfile", Kind.PATH, "", "Password file for it",
+        "The password file (libpq's passfile) for distlock_conninfo. Default: passfile.", Status.NEW, ""),
+    Parameter("distlock_lockname", Kind.STRING, "", "Name of the row",
+        "The name of the row in the table distlock, one of its own for each set. Needed with enable_distlock.", Status.NEW, ""),
+    Parameter("distlock_row", Kind.STRING, "", "Identity of the row",
+        "Which row of that name: one that was made anew has forgotten what it promised, and is no voice. Set by cls_setup.", Status.NEW, ""),
     Parameter("distlock_lock_cmd", Kind.STRING, "", "Distributed lock", "Distributed lock.", Status.REFUSED, "E", why=_DISTLOCK),
     Parameter("distlock_unlock_cmd", Kind.STRING, "", "Distributed lock", "Distributed lock.", Status.REFUSED, "E", why=_DISTLOCK),
-    Parameter("distlock_lockservice_deadcheck_nodelist", Kind.WORDS, "", "Distributed lock", "Distributed lock.",
-        Status.REFUSED, "E", why=_DISTLOCK),
+    Parameter("distlock_lockservice_deadcheck_nodelist", Kind.WORDS, "", "Accepted without effect", "Accepted so that an old configuration works.",
+        Status.IGNORED, "E", why="a lock server that cannot be asked is never taken for a yes, whatever other nodes say of it"),
 )  # fmt: skip
 
 PGSQL = Agent(

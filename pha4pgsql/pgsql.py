@@ -34,6 +34,7 @@ from pha4pgsql.words import (
     NEVER,
     Action,
     Answer,
+    AskRow,
     Attributes,
     Ballot,
     Follow,
@@ -57,6 +58,7 @@ from pha4pgsql.words import (
     State,
     Statement,
     Store,
+    StoreRow,
     Upstream,
     Vote,
     slot_word,
@@ -78,6 +80,10 @@ ANSWER_PATIENCE = 4.0
 """Seconds a candidate waits for answers that are missing."""
 ASYNC_PATIENCE = 0.5
 """The same in async mode, where nobody's answer is needed."""
+ROW_PAUSE = 0.5
+"""Seconds between two questions to the row of the distributed lock."""
+NOT_YET = -ROW_PAUSE
+"""The time of the last question when there was none."""
 MARGIN = 5.0
 """Seconds before the end of an operation at which it has to say how far it came."""
 
@@ -348,10 +354,20 @@ def stand(scene: Scene) -> Procedure:
     if unreached(scene):
         return Outcome(False, unreached(scene))
     scene = yield from _tell(scene)
+    if _needs_row(scene):
+        scene = yield [AskRow()]
+        if scene.row is not None and scene.row.promised.round >= scene.round:
+            scene = yield [_next_round(scene)]
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
-    return Outcome(True, obstacle(dict(scene.votes), scene.rules, override=scene.override))
+    return Outcome(True, obstacle(dict(scene.votes), scene.rules, override=scene.override, row=scene.row))
+
+
+def _needs_row(scene: Scene) -> bool:
+    """Whether the members that are visible are too few to know that nobody is alone, so that the row has to be asked."""
+    visible = [node for node in scene.rules.members if scene.vote(node).lsn]
+    return scene.rules.row and len(visible) < scene.rules.voices_needed
 
 
 def unreached(scene: Scene) -> str:
@@ -362,6 +378,12 @@ def unreached(scene: Scene) -> str:
     """
     newer = [timeline for timeline, _, _ in scene.instance.unheld if timeline > scene.instance.timeline]
     return f"the history file of timeline {max(newer)} is here, and none of its WAL; PostgreSQL has to be restarted" if newer else ""
+
+
+def unexplained(scene: Scene) -> str:
+    """Why PostgreSQL must not be promoted now: it shows a timeline of whose history nothing is here, so it may choose that number once more."""
+    known = {1, *(timeline for timeline, _, _ in (*scene.instance.histories, *scene.instance.unheld))}
+    return "" if scene.instance.timeline in known else f"PostgreSQL shows timeline {scene.instance.timeline}, of whose history nothing is here"
 
 
 def standing(scene: Scene) -> str | None:
@@ -393,7 +415,7 @@ def runs(scene: Scene, node: str) -> bool:
 
 def winners(scene: Scene) -> list[str]:
     """The members that run and would win an election by the positions that are visible."""
-    return [node for node in able(dict(scene.votes), scene.rules, override=scene.override) if runs(scene, node)]
+    return [node for node in able(dict(scene.votes), scene.rules, override=scene.override, row=scene.row) if runs(scene, node)]
 
 
 def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], int, bool, int]:
@@ -486,22 +508,31 @@ def promote(scene: Scene) -> Procedure:
 
 def _campaign(scene: Scene, ballot: Ballot) -> Generator[Sequence[Action], Scene, tuple[Scene, Elected | Waiting | Lost]]:
     """Wait for the answers that are needed, and see that nothing has changed here since our own."""
-    verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    verdict = _judge(scene, ballot)
     patience = ANSWER_PATIENCE if scene.rules.mode is not Mode.ASYNC else scene.elapsed + ASYNC_PATIENCE
-    while isinstance(verdict, Waiting) and scene.elapsed < patience and scene.left > MARGIN:
-        scene = yield []
-        verdict = elect(ballot, dict(scene.votes), scene.rules, override=scene.override)
+    asked = NOT_YET
+    while isinstance(verdict, Waiting) and (scene.elapsed < patience or (verdict.row and asked == NOT_YET)) and scene.left > MARGIN:
+        if verdict.row and scene.elapsed >= asked + ROW_PAUSE:  # only when nothing else is missing: its promise ends a reign
+            asked = scene.elapsed
+            scene = yield [AskRow(ballot)]
+        else:
+            scene = yield []
+        verdict = _judge(scene, ballot)
     if isinstance(verdict, Waiting) and scene.rules.mode is Mode.ASYNC:  # whoever is silent by now is not waited for
         verdict = elect(ballot, {node: vote for node, vote in scene.votes if vote.answer and vote.answer.ballot == ballot}, scene.rules)
     if isinstance(verdict, Elected) and scene.state.promised != ballot:
         verdict = Lost(f"ballot {ballot} came too late, {scene.state.promised} is promised already")
-    if isinstance(verdict, Elected) and unreached(scene):
-        verdict = Lost(unreached(scene))
+    if isinstance(verdict, Elected) and (unreached(scene) or unexplained(scene)):
+        verdict = Lost(unreached(scene) or unexplained(scene))
     if isinstance(verdict, Elected) and (scene.instance.upstream is not None or scene.instance.receiving):
         verdict = Lost("WAL of another node may still arrive here")
     if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
         verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
     return scene, verdict
+
+
+def _judge(scene: Scene, ballot: Ballot) -> Elected | Waiting | Lost:
+    return elect(ballot, dict(scene.votes), scene.rules, override=scene.override, row=scene.row)
 
 
 def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
@@ -536,7 +567,7 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
     began = scene.elapsed
     note = ""
     while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.sync_count:
-        higher = outvoted(term, dict(scene.votes), scene.rules.members)
+        higher = outvoted(term, dict(scene.votes), scene.rules.members, scene.row)
         if higher or scene.instance.run is not Run.PRIMARY:
             return Outcome(False, f"term {term} is outvoted: {higher} is promised" if higher else "PostgreSQL ended")
         if scene.instance.names == "" and scene.instance.names_shown == "":
@@ -596,7 +627,8 @@ def missing_slots(scene: Scene) -> tuple[str, ...]:
 
 def _next_round(scene: Scene) -> Properties:
     """Raise the round above everything visible, so that the next attempt is not refused."""
-    highest = max([scene.round, scene.state.promised.round, *(vote.promised.round for _, vote in scene.votes)])
+    seen = [*(vote for _, vote in scene.votes), *([scene.row] if scene.row is not None else [])]
+    highest = max([scene.round, scene.state.promised.round, *(vote.promised.round for vote in seen)])
     return Properties(((f"{scene.rules.resource}_round", str(highest + 1)),))
 
 
@@ -608,27 +640,41 @@ def reign(scene: Scene) -> Procedure:
     term = scene.state.reign
     if term == NEVER:
         return Outcome(False, "PostgreSQL became primary without an election (promoted by hand?)")
-    higher = outvoted(term, dict(scene.votes), scene.rules.members)
-    if higher:  # of two promoted nodes Pacemaker keeps the one with the higher score
-        yield [*attributes(scene, {(scene.me, "score"): "-INFINITY"}), _next_round(scene)]
-        return Outcome(False, f"term {term} is outvoted: {higher} is promised")
+    if _outvoted(scene):
+        return (yield from _abdicate(scene))
     scene = yield from _settle(scene)
     steps = show(scene)
     missing = missing_slots(scene)
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
-    steps = report(scene) if scene.instance.run is Run.PRIMARY and scene.state.reign == term else []
+    if scene.instance.run is not Run.PRIMARY or scene.state.reign != term:
+        return Outcome(True)
+    if _outvoted(scene):  # the row may have told it meanwhile
+        return (yield from _abdicate(scene))
+    steps = report(scene)
     if steps:
         yield steps
     return Outcome(True)
 
 
+def _outvoted(scene: Scene) -> Ballot | None:
+    """The highest promise above the term of this primary that a member or the row shows."""
+    return outvoted(scene.state.reign, dict(scene.votes), scene.rules.members, scene.row)
+
+
+def _abdicate(scene: Scene) -> Procedure:
+    """An outvoted primary fails, so that it is demoted; of two promoted nodes Pacemaker keeps the one with the higher score."""
+    yield [*attributes(scene, {(scene.me, "score"): "-INFINITY"}), _next_round(scene)]
+    return Outcome(False, f"term {scene.state.reign} is outvoted: {_outvoted(scene)} is promised")
+
+
 def _steer(scene: Scene, *, until: float) -> Look:
     """Bring synchronous_standby_names to what it has to be, by way of alone and back; see docs/safety.md, rules 1, 5 and 7."""
     missed = scene.elapsed
+    asked = NOT_YET
     renamed = False
-    while scene.instance.run is Run.PRIMARY and scene.elapsed <= until:
+    while scene.instance.run is Run.PRIMARY and scene.elapsed <= until and not (scene.row and scene.row.promised > scene.state.reign):
         rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
         enough = len(_nameable(scene)) >= rules.sync_count
         alone = said.owner == me and said.term == scene.state.reign
@@ -655,10 +701,12 @@ def _steer(scene: Scene, *, until: float) -> Look:
         elif alone and enough:
             return (yield from _rejoin(scene, until=until))
         elif alone and not rules.strict:
-            voices = stored_by(said, dict(scene.votes), rules.members)
-            scene = yield [Name("")] if voices > rules.sync_count else []
+            steps = _gather(scene, ask=scene.elapsed >= asked + ROW_PAUSE)
+            asked = scene.elapsed if StoreRow(said) in steps else asked
+            scene = yield steps
         elif not enough and not rules.strict:
-            if scene.elapsed - missed >= GRACE:
+            somebody = any(node in scene.online for node in scene.others)  # who has left the membership is not waited for
+            if scene.elapsed - missed >= (GRACE if somebody else 0.0):
                 spoken = store(scene.state, _statement(scene, me))
                 if spoken is None:
                     return scene
@@ -668,6 +716,13 @@ def _steer(scene: Scene, *, until: float) -> Look:
         else:
             return scene
     return scene
+
+
+def _gather(scene: Scene, *, ask: bool) -> list[Action]:
+    """Go alone when k+1 voices show what was said; until then have the row store it."""
+    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:
+        return [Name("")]
+    return [StoreRow(scene.state.said)] if ask and scene.rules.row else []
 
 
 def lacking(scene: Scene) -> bool:
@@ -695,7 +750,8 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
     while position is not None and _ground(scene) == ground and scene.elapsed <= until:
         if _confirmed(scene, position) >= scene.rules.sync_count:
             spoken = store(scene.state, _statement(scene, ""))
-            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
+            scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
+            return (yield [StoreRow(spoken.said)]) if spoken and scene.rules.row else scene
         scene = yield [Nudge()]
         scene = yield []
     return scene

@@ -19,7 +19,7 @@ from pha4pgsql.lvs_words import Replica
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 STATEMENT = """
 with here as (select pg_is_in_recovery() as standby, case when pg_is_in_recovery() then null else pg_current_wal_lsn() end as position)
@@ -95,10 +95,13 @@ def _checked(rows: Iterable[Sequence[str | None]]) -> list[tuple[str, ...]]:
 # ---------------------------------------------------------------- with psycopg2
 
 
-def ask(conninfo: str, statement: str, *, passfile: str = "", timeout: float = 5.0, host: str = "") -> list[tuple[Any, ...]]:
+def ask(
+    conninfo: str, statement: str, *, passfile: str = "", timeout: float = 5.0, host: str = "", values: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     """The rows of one statement, or `Unanswered` after `timeout` seconds at the latest, whatever the server or the network does.
 
     `host` replaces the host of `conninfo`. The connection is an asynchronous one, because libpq knows no deadline for a statement.
+    A statement with `values` may change something; else it must not. When it is unanswered it may have been done, or be done yet.
     """
     import psycopg2
     from psycopg2.extensions import make_dsn, parse_dsn
@@ -111,14 +114,14 @@ def ask(conninfo: str, statement: str, *, passfile: str = "", timeout: float = 5
             given["host"] = host
         if "hostaddr" not in given:
             given["hostaddr"] = addresses(given.get("host", ""), deadline)
-        extra = {"passfile": passfile, "options": _options(given.pop("options", ""), timeout)}
+        extra = {"passfile": passfile, "options": _options(given.pop("options", ""), timeout, changing=values is not None)}
         connection = psycopg2.connect(make_dsn(**{name: value for name, value in {**given, **extra}.items() if value}), async_=True)
         try:
             _finish(connection, deadline, timeout)
             with connection.cursor() as cursor:
-                cursor.execute(statement)
+                cursor.execute(statement, values or None)
                 _finish(connection, deadline, timeout)
-                return list(cursor.fetchall())
+                return list(cursor.fetchall()) if cursor.description else []
         finally:
             connection.close()
     except psycopg2.Error as failed:
@@ -157,9 +160,10 @@ def _resolved(name: str) -> str:
         return ""
 
 
-def _options(given: str, timeout: float) -> str:
-    """The server gives up, too, and changes nothing."""
-    return f"{given} -c statement_timeout={max(1, int(timeout * 1000))} -c default_transaction_read_only=on".strip()
+def _options(given: str, timeout: float, *, changing: bool = False) -> str:
+    """The server gives up, too, and changes nothing; or what it has changed is on its disk before it says so."""
+    how = r"synchronous_commit=on -c default_transaction_isolation=read\ committed" if changing else "default_transaction_read_only=on"
+    return f"{given} -c statement_timeout={max(1, int(timeout * 1000))} -c {how}".strip()
 
 
 def _finish(connection: Any, deadline: float, timeout: float) -> None:  # noqa: ANN401  a class of psycopg2, which is imported late
@@ -176,14 +180,14 @@ def _finish(connection: Any, deadline: float, timeout: float) -> None:  # noqa: 
 # ---------------------------------------------------------------- through psql
 
 
-def by_psql(words: Sequence[str], statement: str, *, timeout: float) -> list[tuple[str, ...]]:
+def by_psql(words: Sequence[str], statement: str, *, timeout: float, changing: bool = False) -> list[tuple[str, ...]]:
     """The rows of one statement that a psql command gives, whatever its .psqlrc or the language say; fields are texts, nulls empty ones.
 
     It never asks for a password, and gives up by itself (connection) and by the server's hand (statement) before it is killed.
     """
     patience = max(2, int(timeout))  # libpq takes less than two seconds for two
     argv = [*words, "-X", "-A", "-t", "-q", "-w", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", statement]
-    options = _options(os.environ.get("PGOPTIONS", ""), timeout)
+    options = _options(os.environ.get("PGOPTIONS", ""), timeout, changing=changing)
     done = system.run(argv, timeout=timeout, environment={"PGCONNECT_TIMEOUT": str(patience), "PGOPTIONS": options, "PGAPPNAME": "pha4pgsql"})
     if done.code == 124:
         raise Unanswered(f"{words[0]} did not end within {timeout:g} s", "is the server there, and does the network let the connection pass?")

@@ -88,6 +88,11 @@ class Settings(NamedTuple):
     primary_conninfo_opt: str = ""
     replication_slot_name: str = "pgsql"
     maxlag: int = 0
+    enable_distlock: bool = False
+    distlock_conninfo: str = ""
+    distlock_passfile: str = "/var/lib/pgsql/tmp/pgpass"
+    distlock_lockname: str = ""
+    distlock_row: str = ""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -233,7 +238,8 @@ def _completed(values: dict[str, Value], environment: Mapping[str, str]) -> Sett
         datadir=settings.datadir or settings.pgdata,
         config=(settings.config if "config" in values else "") or f"{settings.pgdata}/postgresql.conf",
         monitor_user=settings.monitor_user or settings.pgdba,
-        passfile=(settings.passfile if "passfile" in values else "") or f"{settings.tmpdir}/pgpass",
+        passfile=(passfile := (settings.passfile if "passfile" in values else "") or f"{settings.tmpdir}/pgpass"),
+        distlock_passfile=settings.distlock_passfile or passfile,
         replication_slot_name=settings.replication_slot_name or slot_word(settings.resource),
     )
 

@@ -8,7 +8,9 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, cli_status, config, pacemaker, pcs, renderings, system, text
+from pha4pgsql import cib, cli, cli_status, config, lock_row, pacemaker, pcs, renderings, replicas, system, text, vote
+from pha4pgsql.parameters import PGSQL
+from pha4pgsql.settings import read_settings
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ OLDEST_SCHEMA = (3, 9)
 """Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
 
 ONLY_STOPPED = {
-    **dict.fromkeys(("node_list", "rep_mode", "sync_count", "sync_strict"), "elections count by it"),
+    **dict.fromkeys(("node_list", "rep_mode", "sync_count", "sync_strict", "enable_distlock", "distlock_row"), "elections count by it"),
     **dict.fromkeys(("pgdata", "datadir", "tmpdir", "pgdba", "pgport", "socketdir"), "it tells which instance is meant"),
     "replication_slot_name": "the slots that are there have the old name",
 }
@@ -56,7 +58,7 @@ def _setup(options: argparse.Namespace) -> int:
     if not options.dry_run and "CIB_file" not in os.environ:
         cli.need_root()
         cli.need_quorum()
-    wanted = _wanted(settings, options)
+    wanted = _with_row(settings, _wanted(settings, options), dry_run=options.dry_run)
     for _ in range(ATTEMPTS):
         if _attempt(settings, wanted, dry_run=options.dry_run):
             return 0
@@ -82,6 +84,26 @@ def _edited(options: argparse.Namespace) -> str:
     except OSError:
         return ""
     return "" if pcs.is_untouched(content) else content
+
+
+def _with_row(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> cib.Wanted:
+    """Return what is wanted with the identity of the lock's row, which is made if it is not there: agents count on this very row."""
+    given, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in cib.parameters(wanted.made, settings.pgsql_resource).items()})
+    if not given.enable_distlock:
+        return wanted
+    where = lock_row.place(given)
+    try:
+        if dry_run:
+            identity = lock_row.find(where) or "(of the row that is to be made)"
+        else:
+            with open(os.path.join(os.path.dirname(pcs.TEMPLATES), "tools", "distlock_ddl.sql"), encoding="utf-8") as stream:
+                identity = lock_row.prepare(where, settings.nodes, stream.read())
+    except replicas.Unanswered as silence:
+        identity = cib.parameters(cib.read(pacemaker.cib(20)), settings.pgsql_resource).get("distlock_row", "")
+        if not identity:
+            raise EnvironmentFailure(f"the row of the distributed lock could not be made: {silence.message}", silence.hint) from silence
+        print(f"WARNING: the row of the distributed lock could not be looked at, it stays the one it was: {silence.message}", file=sys.stderr)
+    return wanted._replace(made=cib.with_parameter(wanted.made, LOOKED_AT_ANEW, "distlock_row", identity))
 
 
 def _current(settings: Config, source: str) -> str:
@@ -110,10 +132,12 @@ def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     verify(new)
     moved = _running_and_changed(live, new)
     _refuse_what_needs_a_stop(settings, live, new)
+    _refuse_to_lose_a_voice(settings, live, new)
     if not dry_run and lines and not (_push_under(moved, wanted, live, new) if moved else push(live, new)):
         return False
     print("\n".join(f"would {line}" if dry_run else line for line in lines) or "nothing to change")
     _warn_of_fencing(new)
+    _warn_of_two_nodes(settings, new)
     if lines and not dry_run and not _cluster(live).where(settings.pgsql_resource, "started"):
         print("the cluster is configured; cls_start starts it")
     return True
@@ -176,6 +200,23 @@ def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> 
         lines = "".join(f"\n  {name}: {before.get(name, '')!r} -> {after.get(name, '')!r} ({ONLY_STOPPED[name]})" for name in changed)
         raise ClusterRefusal(
             f"cannot change while {settings.pgsql_resource} runs, nothing was changed:{lines}", "cls_stop, then cls_setup, then cls_start"
+        )
+
+
+def _refuse_to_lose_a_voice(settings: Config, live: Element, new: Element) -> None:
+    """Refuse to take another row, or none, unless it is certain that nobody is alone: the old one may be the only voice that knows."""
+    before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
+    same = all(before.get(name) == after.get(name) for name in ("enable_distlock", "distlock_row"))
+    if not before or same or "CIB_file" in os.environ:
+        return
+    shown = cli_status.votes(settings.pgsql_resource, timeout=3.0)
+    silent = [node for node in before.get("node_list", "").split() if node not in shown]
+    owner = vote.newest_statement(shown.values()).owner
+    if silent or owner:
+        why = f"{owner} went on alone and the other has not caught up" if owner else f"{' '.join(silent)} cannot be asked whether somebody is alone"
+        raise ClusterRefusal(
+            f"the row of the distributed lock cannot be given up or replaced: {why}; nothing was changed",
+            "bring all nodes up (pgwatch is enough); when somebody is alone, start the set and wait for the standby first",
         )
 
 
@@ -243,6 +284,24 @@ def _warn_of_fencing(new: Element) -> None:
         print(
             "WARNING: fencing is off: a primary that is cut off cannot be switched off, and clients that still reach it may read stale data\n"
             "HINT: create a fencing device (pcs stonith create ...), then run cls_setup again",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_two_nodes(settings: Config, new: Element) -> None:
+    given = cib.parameters(new, settings.pgsql_resource)
+    if len(settings.nodes) != len(("this one", "the other")) or given.get("rep_mode") == "async":
+        return
+    if given.get("enable_distlock") != "true":
+        print(
+            "WARNING: two nodes without the row of a distributed lock: when the standby's node is lost, commits wait\n"
+            "HINT: pgsql_enable_distlock in config.ini; docs/dual.md tells what else there is",
+            file=sys.stderr,
+        )
+    elif cib.properties(new).get("stonith-enabled") != "true":
+        print(
+            "WARNING: two nodes without fencing: when they lose each other both may run as primary. The row lets only one of them acknowledge,\n"
+            "WARNING: but both may hold the writer address, and the other serves stale reads to whoever reaches it, until it has asked the row",
             file=sys.stderr,
         )
 

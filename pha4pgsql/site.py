@@ -17,7 +17,9 @@ from pha4pgsql import pacemaker, pgsql, postgres, system, vote
 from pha4pgsql.words import (
     SILENCE,
     Action,
+    AskRow,
     Attributes,
+    Deed,
     EnvironmentFailure,
     Follow,
     Instance,
@@ -37,6 +39,7 @@ from pha4pgsql.words import (
     Shutdown,
     State,
     Store,
+    StoreRow,
     Vote,
 )
 
@@ -77,6 +80,7 @@ def rules_of(settings: Settings) -> Rules:
         settings.replication_slot_name,
         settings.maxlag,
         settings.read_node_list,
+        settings.enable_distlock and settings.waits,
     )
 
 
@@ -93,6 +97,7 @@ class Site:
         self._votes: tuple[tuple[str, Vote], ...] | None = None
         self._run: Run | None = None
         self._round = 0
+        self._row: Vote | None = None
         self._proof: postgres.Proof | None = None
         self._proven_set: tuple[int, int] | None = None
 
@@ -164,7 +169,10 @@ class Site:
         """One scene, as wide as the decision needs it."""
         if scope is Scope.CLUSTER or self._votes is None:
             self._votes = self.votes()
-        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self._votes, elapsed=self._elapsed, left=self.left)
+        scene = Scene(
+            self.context.node, self.rules, self.state(), instance or self.instance(), self._votes,
+            elapsed=self._elapsed, left=self.left, row=self._row,
+        )  # fmt: skip
         if scope is Scope.VOTES:
             return scene
         if scope is Scope.BALLOT:
@@ -204,10 +212,13 @@ class Site:
     def perform(self, actions: Sequence[Action]) -> None:
         """Perform actions in order; the first failure ends it and is raised."""
         for action in actions:
-            self._perform(action)
+            if isinstance(action, (AskRow, StoreRow)):
+                self._ask_row(action)
+            else:
+                self._perform(action)
             self.log("INFO", f"{self._elapsed:.3f} s {type(action).__name__}: {_said(action)}")
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: Deed) -> None:
         settings, node = self.settings, self.context.node
         if isinstance(action, Store):
             system.write_file(f"{settings.tmpdir}/{settings.resource}.state", vote.state_text(action.state))
@@ -251,6 +262,21 @@ class Site:
         """The id of the property set that holds the cluster properties of this resource: `pgsql_replication`."""
         return f"{self.settings.resource}_replication"
 
+    def _ask_row(self, action: AskRow | StoreRow) -> None:
+        """What the row says is kept for the next look; silence is kept, too."""
+        from pha4pgsql import lock_row  # seldom needed
+
+        where, patience = lock_row.place(self.settings), max(0.5, min(lock_row.TIMEOUT, self.left))
+        if isinstance(action, AskRow):
+            heard = lock_row.ask(where, action.ballot, timeout=patience)
+        else:
+            heard = lock_row.store(where, action.statement, timeout=patience)
+        self._row = heard.vote
+        if heard.vote is None:
+            self.log("WARNING", heard.reason)
+        else:
+            self.log("INFO", f"the row: promised {heard.vote.promised}, said {vote.statement_text(heard.vote.said)}")
+
     def _ids(self) -> dict[str, str] | None:
         return {name: member.id for name, member in self._cluster.members.items()} if self._cluster else None
 
@@ -277,6 +303,8 @@ class Site:
         while not isinstance(steps, Outcome):
             if not steps:
                 time.sleep(PAUSE)
+            elif _elsewhere(steps):  # nobody else of this node waits for another machine
+                self.perform(steps)
             with self.lock():
                 if not _only_told(steps):
                     scene = self.look(scope=scope)
@@ -286,7 +314,7 @@ class Site:
         return steps
 
     def _act(self, scene: Scene, steps: Sequence[Action] | Outcome) -> Scene:
-        if isinstance(steps, Outcome):
+        if isinstance(steps, Outcome) or _elsewhere(steps):
             return scene
         self.perform(steps)
         return told(scene, steps)
@@ -306,6 +334,11 @@ def _next(procedure: Procedure, scene: Scene | None) -> Sequence[Action] | Outco
     except StopIteration as end:
         outcome = end.value
         return outcome if isinstance(outcome, Outcome) else Outcome(True)
+
+
+def _elsewhere(steps: Sequence[Action]) -> bool:
+    """Whether these are questions to another machine: they need no lock, as nothing here is decided by them before the next look."""
+    return bool(steps) and all(isinstance(step, (AskRow, StoreRow)) for step in steps)
 
 
 def _only_told(steps: Sequence[Action]) -> bool:

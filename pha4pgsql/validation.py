@@ -93,9 +93,22 @@ def _check_connection(settings: Settings) -> Iterator[Problem]:
         yield Problem(Code.CONFIGURED, f"master_ip is {address!r}, expected one address or host name")
     if not 1 <= settings.pgport <= 65535:
         yield Problem(Code.CONFIGURED, f"pgport is {settings.pgport}, expected 1 to 65535")
+    yield from _check_distlock(settings)
     for keyword in conninfo_keywords(settings.primary_conninfo_opt):
         if keyword in RESERVED_KEYWORDS:
             yield Problem(Code.CONFIGURED, f"primary_conninfo_opt sets {keyword}, which the agent sets itself", f"Remove {keyword} from it.")
+
+
+def _check_distlock(settings: Settings) -> Iterator[Problem]:
+    """A voice that cannot be asked is none: it is told before it is missed."""
+    if not settings.enable_distlock:
+        return
+    for name in ("distlock_conninfo", "distlock_lockname", "distlock_row"):
+        if not getattr(settings, name):
+            hint = "Run cls_setup, which makes the row and sets it." if name == "distlock_row" else "Set it, or enable_distlock=false."
+            yield Problem(Code.CONFIGURED, f"{name} is empty, needed with enable_distlock=true", hint)
+    if {"password", "passfile"} & set(conninfo_keywords(settings.distlock_conninfo)):
+        yield Problem(Code.CONFIGURED, "distlock_conninfo has a password or passfile, expected none", "Use distlock_passfile.")
 
 
 def _check_tmpdir(settings: Settings) -> Iterator[Problem]:

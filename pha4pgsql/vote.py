@@ -101,10 +101,11 @@ class Elected(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Answers are missing: from so many more members, or from one in particular."""
+    """Answers are missing: from so many more members, or from one in particular. `row`: the answer of the lock's row would do, too."""
 
     missing: int
     reason: str
+    row: bool = False
 
 
 class Lost(NamedTuple):
@@ -114,15 +115,16 @@ class Lost(NamedTuple):
     to: str = ""
 
 
-def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> Elected | Waiting | Lost:
+def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> Elected | Waiting | Lost:
     """Judge a ballot by the answers to it, whatever else the votes show.
 
     Any N-k members meet every commit that k others confirmed. So the candidate is elected by N-k answers, its own
     included, none of which is further; what others hold beyond that was confirmed to nobody. While no answer has a term
     nothing was ever confirmed under these rules: then all members have to answer, and (timeline, LSN) compares them.
+    Beside that V-k voices have to answer, which meet all who know that somebody is alone; every member that answers is one.
     """
     me = ballot.node
-    higher = outvoted(ballot, votes, rules.members)
+    higher = outvoted(ballot, votes, rules.members, row)
     if higher:
         return Lost(f"ballot {ballot} came too late, {higher} is promised already")
     heard = {node: vote for node, vote in votes.items() if node in rules.members and vote.answer and vote.answer.ballot == ballot}
@@ -135,14 +137,16 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     if rules.mode is Mode.ASYNC:
         return _elect_furthest(ballot, votes, answers, rules.members)
     if all(answer.term == NEVER for answer in answers.values()):
-        return _elect_first(ballot, answers, rules, override)
+        first = _elect_first(ballot, answers, rules, override)
+        unheard = isinstance(first, Elected) and _unheard(ballot, answers, rules, row)
+        return unheard or first
     if answers[me].term == NEVER:  # what was there before the first term was confirmed to nobody here, and must not be lost all the same
         leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
         return Lost(f"{leader} has followed a primary of this cluster, {me} never has", leader)
     backing = {node: answer for node, answer in answers.items() if not further(answer, answers[me])}
-    newest = max((vote.said for vote in heard.values()), key=lambda said: said.number)
+    newest = newest_statement((*heard.values(), *_heard_row(rules, row)))
     if len(backing) >= rules.answers_needed and (not newest.owner or newest.owner in backing):
-        return Elected(tuple(sorted(answers.items())), bool(newest.owner))
+        return _unheard(ballot, answers, rules, row) or Elected(tuple(sorted(answers.items())), bool(newest.owner))
     leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
     if newest.owner in answers and newest.owner not in backing:
         leader = newest.owner
@@ -163,6 +167,21 @@ def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: A
         return "members disagree about node_list"
     strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
     return f"{' '.join(strangers)}: not a copy of this database (system identifiers differ)" if strangers else ""
+
+
+def _heard_row(rules: Rules, row: Vote | None) -> tuple[Vote, ...]:
+    """The row of the lock, if it is a voice of this set and was heard."""
+    return (row,) if rules.row and row is not None else ()
+
+
+def _unheard(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, row: Vote | None) -> Waiting | None:
+    """Who else has to be heard before it is known that nobody is alone. The row answers by a promise of exactly this ballot."""
+    heard = len(answers) + sum(voice.promised == ballot for voice in _heard_row(rules, row))
+    if heard >= rules.voices_needed:
+        return None
+    silent = " ".join(node for node in rules.members if node not in answers)
+    reason = f"{silent} may have gone on alone: neither it nor the row of the distributed lock has answered ballot {ballot}"
+    return Waiting(rules.voices_needed - heard, reason, row=rules.row)
 
 
 def _behind(leader: str, answers: Mapping[str, Answer], me: str) -> Lost:
@@ -190,7 +209,7 @@ def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, ov
     leader = me if override else max(answers, key=lambda node: (answers[node].timeline, answers[node].lsn, node == me))
     if (answers[leader].timeline, answers[leader].lsn) > (answers[me].timeline, answers[me].lsn):
         return Lost(f"{leader} is further: {answers[leader].lsn} on timeline {answers[leader].timeline}, {me} has {answers[me].lsn}", leader)
-    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed
+    need = rules.answers_needed if override else len(rules.members)
     if len(answers) < need:
         silent = " ".join(node for node in rules.members if node not in answers)
         return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; the first election needs all members")
@@ -235,20 +254,23 @@ def store(state: State, statement: Statement) -> State | None:
     return state._replace(said=statement, promised=max(state.promised, statement.term))
 
 
-def stored_by(statement: Statement, votes: Mapping[str, Vote], members: Iterable[str]) -> int:
-    """How many members show that exactly this statement is what they have stored."""
-    return sum(1 for node in members if node in votes and votes[node].said == statement)
+def stored_by(statement: Statement, votes: Mapping[str, Vote], rules: Rules, row: Vote | None = None) -> int:
+    """How many voices, members and the row, show that exactly this statement is what they have stored."""
+    voices = [*(votes[node] for node in rules.members if node in votes), *_heard_row(rules, row)]
+    return sum(1 for voice in voices if voice.said == statement)
 
 
-def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> list[str]:
+def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> list[str]:
     """The members that would win an election by the positions that are visible; empty when too little is visible."""
     visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
     place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
     first = all(term == NEVER for term, _ in place.values())
     if first and override:
         return [override] if override in visible else []
-    need = len(rules.members) if first and rules.answers_needed > 1 else rules.answers_needed
-    owner = newest_statement(visible.values()).owner
+    if len(visible) + len(_heard_row(rules, row)) < rules.voices_needed:
+        return []
+    need = len(rules.members) if first and rules.mode is not Mode.ASYNC else rules.answers_needed
+    owner = newest_statement((*visible.values(), *_heard_row(rules, row))).owner
 
     def wins(node: str) -> bool:
         backed = sum(place[other] <= place[node] for other in visible) >= need and (first or place[node][0] != NEVER)
@@ -257,25 +279,28 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> list
     return [node for node in visible if wins(node)]
 
 
-def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> str:
+def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> str:
     """Why nobody can be elected by what is visible, or empty."""
-    if able(votes, rules, override=override):
+    if able(votes, rules, override=override, row=row):
         return ""
     visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
-    owner = newest_statement(visible.values()).owner
+    owner = newest_statement((*visible.values(), *_heard_row(rules, row))).owner
     silent = " ".join(node for node in rules.members if node not in visible)
     if owner and owner not in visible:
         return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
     if not silent:
         return "no primary: no member holds all that the others may have confirmed"
     first = all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
+    if rules.row and row is None and not first and len(visible) >= rules.answers_needed:
+        return f"no primary: {silent} may have gone on alone, and the row of the distributed lock, which would know, cannot be asked"
     why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""
     return f"no primary: the positions of {len(visible)} of {len(rules.members)} members are known, missing: {silent}{why}"
 
 
-def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str]) -> Ballot | None:
-    """The highest promise above `term` that a member shows, or None."""
+def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str], row: Vote | None = None) -> Ballot | None:
+    """The highest promise above `term` that a member or the row shows, or None."""
     highest = max((votes[node].promised for node in members if node in votes), default=NEVER)
+    highest = max(highest, row.promised) if row is not None else highest
     return highest if highest > term else None
 
 

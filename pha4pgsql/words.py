@@ -238,6 +238,7 @@ class Rules(NamedTuple):
     """What the configuration says, the same on all members. `sync_count` is k of the safety rules.
 
     `readers` are nodes that follow and no more: they promise nothing, confirm nothing, and are never promoted.
+    `row`: a row outside of the cluster, that of the distributed lock, is one more voice beside the members.
     """
 
     resource: str
@@ -248,11 +249,17 @@ class Rules(NamedTuple):
     slot_prefix: str = "pha"
     maxlag: int = 0
     readers: tuple[str, ...] = ()
+    row: bool = False
 
     @property
     def answers_needed(self) -> int:
         """How many members have to answer a ballot: N-k meet every acknowledged commit."""
         return len(self.members) - self.sync_count if self.mode is not Mode.ASYNC else 1
+
+    @property
+    def voices_needed(self) -> int:
+        """How many voices a candidate has to hear: V-k meet everybody who has stored that somebody is alone. Strict: nobody ever is."""
+        return 0 if self.strict or self.mode is Mode.ASYNC else len(self.members) + self.row - self.sync_count
 
 
 class Scene(NamedTuple):
@@ -260,7 +267,8 @@ class Scene(NamedTuple):
 
     `elapsed` and `left` are seconds since the operation began and until it has to end. `online` are the nodes that
     Pacemaker's local view shows in the membership, `attributes` the published node attributes by (node, name).
-    `failures` are the fail counts of the resource by node.
+    `failures` are the fail counts of the resource by node. `row` is what the row of the distributed lock said last to this
+    process, as the vote of a member without WAL; None: it was not asked, or could not be heard.
     `override` is the node which the operator named as first primary, or empty.
     """
 
@@ -278,6 +286,7 @@ class Scene(NamedTuple):
     failures: tuple[tuple[str, int], ...] = ()
     elapsed: float = 0.0
     left: float = 60.0
+    row: Vote | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -369,7 +378,25 @@ class Properties(NamedTuple):
     values: tuple[tuple[str, str | None], ...]
 
 
-Action = Union[Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties]
+class AskRow(NamedTuple):
+    """Ask the row of the distributed lock, which promises the ballot if that is above its promise; what it has is the scene's `row`.
+
+    NEVER: it promises nothing, one only looks.
+    """
+
+    ballot: Ballot = NEVER
+
+
+class StoreRow(NamedTuple):
+    """Have the row store a statement, under the same condition as a member: newer, and not of a term below its promise."""
+
+    statement: Statement
+
+
+Deed = Union[Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties]
+"""What is done on this node and in its cluster."""
+
+Action = Union[Deed, AskRow, StoreRow]
 
 
 class Outcome(NamedTuple):

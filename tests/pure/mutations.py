@@ -128,13 +128,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "first election without all",
-        (
-            (
-                "vote",
-                "    need = len(rules.members) if rules.answers_needed > 1 and not override else rules.answers_needed\n",
-                "    need = rules.answers_needed\n",
-            ),
-        ),
+        (("vote", "    need = rules.answers_needed if override else len(rules.members)\n", "    need = rules.answers_needed\n"),),
         ("first",),
     ),
     Mutation("whoever has no term wins against one who has", (("vote", "    if answers[me].term == NEVER:  # what", "    if False:  # what"),)),
@@ -148,6 +142,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "slots without term",
         (("pgsql", '    name = f"{prefix}_{term.round}_{slot_word(term.node)}_{slot_word(node)}"\n', '    name = f"{prefix}_{slot_word(node)}"\n'),),
+        where=("quorum 5",),
     ),
     Mutation(
         "slots for everybody after the promotion",
@@ -345,7 +340,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     # -- alone
-    Mutation("alone: one voice fewer", (("pgsql", "if voices > rules.sync_count else []", "if voices >= rules.sync_count else []"),)),
+    Mutation(
+        "alone: one voice fewer",
+        (("pgsql", "scene.rules, scene.row) > scene.rules.sync_count:", "scene.rules, scene.row) >= scene.rules.sync_count:"),),
+    ),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
     Mutation(
         "alone: stored without promising",
@@ -379,13 +377,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: without any statement",
-        (
-            (
-                "pgsql",
-                '        elif alone and not rules.strict:\n            voices = stored_by(said, dict(scene.votes), rules.members)\n            scene = yield [Name("")] if voices > rules.sync_count else []\n',
-                '        elif alone and not rules.strict:\n            scene = yield [Name("")]\n',
-            ),
-        ),
+        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:\n", "    if True:\n"),),
     ),
     Mutation(
         "back from alone straight to the set",
@@ -403,8 +395,62 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     Mutation(
-        "an outvoted primary stays", (("pgsql", "    if higher:  # of two promoted nodes", "    if False:  # of two promoted nodes"),), live=True
+        "an outvoted primary stays",
+        (
+            ("pgsql", "    if _outvoted(scene):\n        return (yield from _abdicate(scene))\n    scene =", "    scene ="),
+            ("pgsql", "    if _outvoted(scene):  # the row", "    if False:  # the row"),
+        ),
+        live=True,
     ),
+    # -- the row of the distributed lock
+    Mutation(
+        "row: not asked by the candidate", (("vote", "    if heard >= rules.voices_needed:\n", "    if heard >= rules.voices_needed - rules.row:\n"),)
+    ),
+    Mutation(
+        "row: its silence is a yes",
+        (("vote", "sum(voice.promised == ballot for voice in _heard_row(rules, row))", "(rules.row and (row is None or row.promised == ballot))"),),
+    ),
+    Mutation(
+        "row: an answer to an older ballot counts",
+        (("vote", "sum(voice.promised == ballot for voice in _heard_row(rules, row))", "len(_heard_row(rules, row))"),),
+    ),
+    Mutation(
+        "row: the candidate does not look at its statement",
+        (("vote", "    newest = newest_statement((*heard.values(), *_heard_row(rules, row)))\n", "    newest = newest_statement(heard.values())\n"),),
+    ),
+    Mutation(
+        "row: counted twice",
+        (
+            (
+                "vote",
+                "in rules.members if node in votes), *_heard_row(rules, row)]\n",
+                "in rules.members if node in votes), *_heard_row(rules, row) * 2]\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "row: its silence counts as stored",
+        (
+            (
+                "vote",
+                "    return sum(1 for voice in voices if voice.said == statement)\n",
+                "    return sum(1 for voice in voices if voice.said == statement) + (rules.row and row is None)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "row: what it has stored counts, whatever it is",
+        (
+            (
+                "vote",
+                "    return sum(1 for voice in voices if voice.said == statement)\n",
+                "    return sum(1 for voice in voices if voice.said == statement or voice is row)\n",
+            ),
+        ),
+    ),
+    Mutation("row: its promise ends no reign", (("vote", "    highest = max(highest, row.promised) if row is not None else highest\n", ""),)),
+    Mutation("row: the next round is not above its promise", (("pgsql", ", *([scene.row] if scene.row is not None else [])]\n", "]\n"),)),
+    Mutation("row: a standby stands without looking at it", (("pgsql", "    if _needs_row(scene):\n", "    if False:\n"),)),
     # -- steps turned round
     Mutation(
         "slots before the reign is stored",
@@ -447,8 +493,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "            return (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
-                "            return (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n",
+                "            scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
+                "            scene = (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n",
             ),
         ),
     ),
@@ -583,8 +629,8 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    stored", "    stored"),
             (
                 "vote",
-                "sum(1 for node in members if node in votes and votes[node].said == statement)",
-                "sum(1 for node in votes if votes[node].said == statement)",
+                "    voices = [*(votes[node] for node in rules.members if node in votes), *",
+                "    voices = [*votes.values(), *",
             ),
         ),
         where=READING,

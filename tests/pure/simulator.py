@@ -123,6 +123,9 @@ class Player:
             node.silent = False
             node.stuck.clear()
             world.boot(node)
+        world.row_links = set(world.nodes) if world.rules.row else set()
+        while world.late:
+            world.deliver_late()
 
     def recover(self, cycles: int = 16) -> bool:
         """What Pacemaker would do, until a new commit is acknowledged."""
@@ -217,6 +220,8 @@ class Player:
             (4, self.some_progress),
             (2, self.some_tag),
         ]
+        if self.world.rules.row:
+            table.append((8, self.some_of_the_row))
         weights = [weight for weight, _ in table]
         choices = [move for _, move in table]
         for move in self.random.choices(choices, weights, k=moves):
@@ -450,6 +455,18 @@ class Player:
             pair = self.random.choice(sorted(mine))
             world.links.discard(pair)
 
+    def some_of_the_row(self) -> None:
+        """It is cut off from some node or from none, for itself; late requests arrive."""
+        world, chance = self.world, self.random.random()
+        if chance < 0.4:
+            world.row_links ^= {self.pick().name}
+        elif chance < 0.6:
+            world.row_links = set(world.nodes) if self.random.random() < 0.7 else set()
+        elif chance < 0.8:
+            world.deliver_late()
+        else:
+            world.row.forget()
+
     def some_confusion(self) -> None:
         world, node = self.world, self.pick()
         chance = self.random.random()
@@ -496,9 +513,9 @@ class Setting(NamedTuple):
     timeline: int = 1
 
 
-def rules(mode: Mode, members: int, count: int, *, strict: bool, readers: int = 0) -> Rules:
+def rules(mode: Mode, members: int, count: int, *, strict: bool, readers: int = 0, row: bool = False) -> Rules:
     """The rules of a cluster of so many members, and nodes that only read."""
-    return Rules("pgsql", tuple("abcdefg"[:members]), mode, count, strict, readers=tuple("xyz"[:readers]))
+    return Rules("pgsql", tuple("abcdefg"[:members]), mode, count, strict, readers=tuple("xyz"[:readers]), row=row)
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -518,6 +535,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sync 3/1, 2 read", rules(Mode.SYNC, 3, 1, strict=False, readers=2)),
     Setting("quorum 3/1 strict, 2 read", rules(Mode.QUORUM, 3, 1, strict=True, readers=2)),
     Setting("first election, sync 3/1, 1 reads", rules(Mode.SYNC, 3, 1, strict=False, readers=1), first=True),
+    Setting("sync 2/1 with a row", rules(Mode.SYNC, 2, 1, strict=False, row=True)),
+    Setting("first election, quorum 2/1 with a row", rules(Mode.QUORUM, 2, 1, strict=False, row=True), first=True),
+    Setting("quorum 2/1 with a row", rules(Mode.QUORUM, 2, 1, strict=False, row=True)),
+    Setting("sync 3/1 with a row", rules(Mode.SYNC, 3, 1, strict=False, row=True)),
 )
 
 
@@ -547,7 +568,7 @@ def play(
     setting = settings[seed % len(settings)]
     player = prepare(setting, seed, core, trace=trace)
     world = player.world
-    world.flaws = frozenset(filter(None, (flaw,)))
+    world.flaws = world.row.flaws = frozenset(filter(None, (flaw,)))
     try:
         player.chaos(moves or world.random.randint(8, 60))
         if not live:

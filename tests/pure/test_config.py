@@ -26,6 +26,9 @@ LEAST = {
 }
 
 
+LOCK = {"pgsql_distlock_psql_cmd": "'psql \"host=lock dbname=postgres user=distlock\"'", "pgsql_distlock_lockname": "pgcluster1"}
+
+
 def text(**changes: str | None) -> str:
     """The shortest good file, with keys changed, added or (None) left out."""
     return "".join(f"{key}={value}\n" for key, value in {**LEAST, **changes}.items() if value is not None)
@@ -48,6 +51,24 @@ def test_the_shortest_file() -> None:
     assert parsed.pgsql_pgctl == "/usr/lib/postgresql/15/bin/pg_ctl"
     assert parsed.pgsql_passfile == "/var/lib/pgsql/tmp/pgpass"
     assert (parsed.resource_set, parsed.writer, parsed.reader) == ("msPostgresql", "vip-master", "vip-slave")
+
+
+def test_distributed_lock() -> None:
+    """An old file's psql command becomes a connection string without its password, which goes into the passfile of the members only."""
+    old = r"""'/usr/bin/psql \"host=node9 port=5439 dbname=postgres user=lock password=s:x connect_timeout=5\"'"""
+    parsed = config.parse(
+        text(node3=None, pcs_template="dual.pcs.template", **{**LOCK, "pgsql_enable_distlock": "true", "pgsql_distlock_psql_cmd": old})
+    )
+    given = {name: value for name, value in parsed.agent_parameters.items() if "distlock" in name}
+    assert given == {
+        "enable_distlock": "true", "distlock_lockname": "pgcluster1",
+        "distlock_conninfo": "connect_timeout=5 dbname=postgres host=node9 port=5439 user=lock",
+    }  # fmt: skip
+    assert given.items() <= parsed.watch_parameters.items()
+    assert config.lock_passfile(parsed) == "node9:5439:postgres:lock:s\\:x\n"
+    assert parsed.no_quorum_policy == "ignore"
+    off = config.parse(text(pgsql_enable_distlock="false", pgsql_distlock_psql_cmd="'whatever it was'"))
+    assert (off.lock, "distlock_conninfo" in off.agent_parameters, off.no_quorum_policy) == (None, False, "stop")
 
 
 OLD = """\
@@ -156,7 +177,12 @@ def test_nodes_are_counted_up() -> None:
         ({"stonith_enabled": "perhaps"}, "stonith_enabled"),
         ({"cluster_properties": "x"}, "cluster_properties"),
         ({"pcs_template": "../x"}, "pcs_template"),
-        ({"pgsql_enable_distlock": "true"}, "pgsql_enable_distlock"),
+        ({"pgsql_enable_distlock": "true", **LOCK, "pgsql_rep_mode": "async"}, "pgsql_enable_distlock"),
+        ({"pgsql_enable_distlock": "true", "pgsql_distlock_lockname": "a"}, "pgsql_distlock_psql_cmd"),
+        ({"pcs_template": "dual.pcs.j2"}, "pcs_template"),
+        ({"pgsql_enable_distlock": "true", **LOCK, "pgsql_distlock_lockname": "'a b'"}, "pgsql_distlock_lockname"),
+        ({"pgsql_enable_distlock": "true", **LOCK, "pgsql_distlock_psql_cmd": "'psql -h node1'"}, "pgsql_distlock_psql_cmd"),
+        ({"pgsql_enable_distlock": "true", **LOCK, "pgsql_distlock_psql_cmd": "'psql -h lock,node9'"}, "pgsql_distlock_psql_cmd"),
         ({"pgsql_pgdat": "/x"}, "pgsql_pgdat"),
         ({"pgsql_pgdba": "'a b'"}, "pgsql_pgdba"),
         ({"lvs_readers": "'node4,heavy'"}, "lvs_readers"),
@@ -285,7 +311,7 @@ def test_config_lies_above_the_command_through_links(tmp_path: Path) -> None:
 
 def test_table_and_tuple_have_the_same_fields() -> None:
     """Every key has a typed field, except those without effect."""
-    gone = {"use_ssh", "pgsql_enable_distlock", "pgsql_distlock_psql_cmd", "pgsql_distlock_lockname"}
+    gone = {"use_ssh"}
     assert {key.field for key in KEYS.values()} - gone == set(Config._fields) - {"nodes", "read_nodes"}
 
 

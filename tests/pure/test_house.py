@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "pha4pgsql").glob("*.py"))
-PROGRAMS = sorted(path for folder in ("bin", "tools") for path in (ROOT / folder).iterdir() if path.is_file())
+PROGRAMS = sorted(path for folder in ("bin", "tools") for path in (ROOT / folder).iterdir() if path.is_file() and path.suffix != ".sql")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 OLDEST_PYTHON = (3, 9)

@@ -18,14 +18,14 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader", "crmsh"),
     # one adapter for each part of the world
     3: (
-        "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "site", "netlink_line", "ipvs", "lab_kernel",
-        "resident", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
+        "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "lock_row", "pacemaker", "site", "netlink_line", "ipvs",
+        "lab_kernel", "resident", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
     ),
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
-        "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "reader_cluster", "cli_reader",
-        "pcs_lines", "pcs", "renderings", "setup",
+        "psql_line", "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "cli_distlock", "reader_cluster",
+        "cli_reader", "pcs_lines", "pcs", "renderings", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
         "demo_writer", "demo", "install",
@@ -129,7 +129,7 @@ def inside(name: str) -> list[Import]:
 
 
 def executables() -> list[Path]:
-    return sorted(path for folder in ("agents", "bin", "tools") for path in (ROOT / folder).iterdir() if path.is_file())
+    return sorted(path for folder in ("agents", "bin", "tools") for path in (ROOT / folder).iterdir() if path.is_file() and path.suffix != ".sql")
 
 
 def test_every_module_has_its_place() -> None:

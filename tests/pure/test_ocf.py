@@ -410,7 +410,8 @@ def mode(path: str, bits: int) -> Break:
         (mode(".", 0o755), 4), (mode(".", 0o750), 0), (file("recovery.conf", ""), 2), (mode("../bin/pg_controldata", 0o644), 5),
         (file("../bin/postgres", "#!/bin/false\n"), 5), (file("../tmp", ""), 4), (given(pgdata="/nonexistent"), 2), (given(pgdba="no-such-user"), 5),
         (given(pgdba="root"), 6), (given(config="/nonexistent/x.conf"), 5), (given(logfile="/nonexistent/log"), 4), (given(bindir="/nonexistent"), 5),
-        (given(bindir="", pgctl="/nonexistent/pg_ctl"), 5), (given(rep_mode="bad"), 6), (given(enable_distlock="true"), 6),
+        (given(bindir="", pgctl="/nonexistent/pg_ctl"), 5), (given(rep_mode="bad"), 6),
+        (given(enable_distlock="true"), 6), (given(distlock_lock_cmd="distlock"), 6),
         (given(**REPLICATED, tmpdir="/var/lib/pgsql/tmp"), 2), (given(pgdata="/nonexistent", rep_mode="bad"), 6),
     ],
 )  # fmt: skip

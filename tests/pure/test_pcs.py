@@ -26,6 +26,13 @@ READING = {
     "noloadbalance": "node1 node4",
     "priority": "node2,20 node1,10",
 }
+DUAL = {
+    "pcs_template": "dual.pcs.j2",
+    "node3": "",
+    "pgsql_enable_distlock": "true",
+    "pgsql_distlock_psql_cmd": 'psql "host=192.168.0.234 port=5439 dbname=postgres user=distlock password=hush"',
+    "pgsql_distlock_lockname": "pgcluster1",
+}
 LVS = {"pcs_template": "muti_with_lvs.pcs.j2"}
 
 
@@ -69,6 +76,8 @@ def lines(text: str) -> list[str]:
         ("three_plus_x-pcs-0.11.pcs", OLD, READING),
         ("three_plus_x-pcs-0.12.pcs", NEW, READING),
         ("three_plus_x-without-lvs.pcs", OLD, {**READING, "enable_lvs": "false", "pgsql_rep_mode": "quorum"}),
+        ("dual-pcs-0.11.pcs", OLD, DUAL),
+        ("dual-pcs-0.12.pcs", NEW, DUAL),
         ("muti_with_lvs-pcs-0.11.pcs", OLD, LVS),
         ("muti_with_lvs-pcs-0.12.pcs", NEW, LVS),
         (

@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from mutations import MUTATIONS, Mutation
+from row_stories import ROW_STORIES
 from simulator import SETTINGS, explain, hunt
 from stories import STORIES
-from world import FLAWS, REAL, Core, Violation, mutated
+from world import FLAWS, REAL, ROW_FLAWS, Core, Violation, mutated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,17 +46,31 @@ def test_story(name: str) -> None:
     STORIES[name](REAL)
 
 
+@pytest.mark.parametrize("name", ROW_STORIES)
+def test_story_of_the_row(name: str) -> None:
+    """Two nodes and the row: nothing is lost, and who can know enough goes on."""
+    ROW_STORIES[name](REAL)
+
+
+@pytest.mark.parametrize("flaw", ROW_FLAWS)
+def test_flaw_of_the_row(flaw: str) -> None:
+    """What the core relies on at the lock's server is needed."""
+    assert _told(REAL, flaw)
+
+
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_flaw_of_an_adapter(flaw: str) -> None:
     """What the core relies on is needed: a world that does not give it loses commits."""
     assert hunt(range(MUTANTS), live=False, flaw=flaw)
 
 
-def _told(core: Core) -> str | None:
-    """The story in which this core breaks a promise."""
-    for name, story in STORIES.items():
+def _told(core: Core, flaw: str = "") -> str | None:
+    """The story in which this core, or a row with this flaw, breaks a promise."""
+    stories = {} if flaw else {name: partial(story, core) for name, story in STORIES.items()}
+    stories.update({name: partial(story, core, flaw) for name, story in ROW_STORIES.items()})
+    for name, story in stories.items():
         try:
-            story(core)
+            story()
         except Violation:
             return name
     return None

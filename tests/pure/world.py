@@ -32,6 +32,15 @@ OPERATION = 60.0
 """Seconds that Pacemaker gives an operation."""
 
 
+ROW_FLAWS = {
+    "the row stores in spite of a higher promise": "its statement has the condition promised <= term",
+    "the row answers without promising": "it is asked by an UPDATE, never by a SELECT",
+    "the row is made anew, empty": "it is known by an identity of its own, and never recreated for a set that has counted on it",
+    "the row is a lease": "nothing in it ends by time",
+    "the row stores an older statement": "its statement has the condition (at, count) < (term, count)",
+}
+"""What the lock's server and the adapter owe the core."""
+
 FLAWS = {
     "slots are kept": "Launch has to remove the slots of earlier terms",
     "stores are lost": "Store has to be on disk before the next action",
@@ -125,6 +134,40 @@ def parse_names(names: str) -> tuple[bool, int, tuple[str, ...]]:
     return (names.startswith("ANY"), number, quoted)
 
 
+# -- the row -----------------------------------------------------------------------------------------------------
+
+
+class Row:
+    """The row of the distributed lock: a voice on a machine of its own. What the adapter's SQL does, each statement at once."""
+
+    def __init__(self) -> None:
+        self.vote = Vote()
+        self.flaws: frozenset[str] = frozenset()
+
+    def ask(self, action: words.AskRow) -> Vote:
+        if self.vote.promised >= action.ballot:
+            return self.vote
+        answer = self.vote._replace(promised=action.ballot)
+        if "the row answers without promising" not in self.flaws:
+            self.vote = answer
+        return answer
+
+    def store(self, action: words.StoreRow) -> Vote:
+        new = action.statement
+        late = new.number <= self.vote.said.number and "the row stores an older statement" not in self.flaws
+        early = new.term < self.vote.promised and "the row stores in spite of a higher promise" not in self.flaws
+        if not late and not early:
+            self.vote = self.vote._replace(said=new, promised=new.term)
+        return self.vote
+
+    def forget(self) -> None:
+        """What happens to a row that is not what it should be."""
+        if "the row is made anew, empty" in self.flaws:
+            self.vote = Vote()
+        if "the row is a lease" in self.flaws:
+            self.vote = self.vote._replace(said=words.SILENCE)
+
+
 # -- a node ------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +233,7 @@ class Node:
 class Task:
     """One run of a procedure by an agent: a look and its actions under the node's lock, then the next look."""
 
-    __slots__ = ("actions", "beginning", "elapsed", "kind", "limit", "node", "outcome", "procedure")
+    __slots__ = ("actions", "beginning", "elapsed", "kind", "limit", "node", "outcome", "procedure", "row")
 
     def __init__(self, node: Node, kind: str, beginning: Callable[[Scene], Procedure]) -> None:
         self.node, self.kind, self.beginning = node, kind, beginning
@@ -199,6 +242,7 @@ class Task:
         self.elapsed = 0.0
         self.limit = OPERATION
         self.outcome: Outcome | None = None
+        self.row: Vote | None = None
 
 
 class World:
@@ -223,7 +267,10 @@ class World:
         self.announces = False  # whether an instance shows the newest timeline it ever heard of
         self.trace = trace
         self.log: list[str] = []
-        self.flaws: frozenset[str] = frozenset()  # of FLAWS
+        self.flaws: frozenset[str] = frozenset()  # of FLAWS and ROW_FLAWS
+        self.row = Row()
+        self.row_links = set(rules.members) if rules.row else set()
+        self.late: list[words.AskRow | words.StoreRow] = []  # requests to the row that are still on their way; nobody waits for them any more
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -332,6 +379,7 @@ class World:
             attributes=(*(self.attributes.items() if self.fair else ()), *self.tags.items()),
             elapsed=elapsed,
             left=limit - elapsed,
+            row=task.row if task else None,
         )
 
     # -- agents --------------------------------------------------------------------------------------------------
@@ -363,8 +411,11 @@ class World:
         if task.actions:
             action = task.actions.pop(0)
             self.say(f"{node.name}: {task.kind} {action}")
-            self.act(node, action)
-            if not task.actions:
+            if isinstance(action, (words.AskRow, words.StoreRow)):
+                self.ask_row(task, action)
+            else:
+                self.act(node, action)
+            if not task.actions and node.lock is task:
                 node.lock = None
             return
         if node.lock is not None:
@@ -383,7 +434,32 @@ class World:
             return
         if actions:
             task.actions = list(actions)
-            node.lock = task
+            if not isinstance(actions[0], (words.AskRow, words.StoreRow)):  # nobody waits for another machine with the lock in hand
+                node.lock = task
+
+    def ask_row(self, task: Task, action: words.AskRow | words.StoreRow) -> None:
+        """A request to the row: it may not get there, or late, and its answer may be lost; then nothing is known."""
+        task.row = None
+        if task.node.name not in self.row_links:
+            return
+        fate = 1.0 if self.fair else self.random.random()
+        if fate < 0.1:
+            self.late.append(action)
+            return
+        answer = self.row.store(action) if isinstance(action, words.StoreRow) else self.row.ask(action)
+        if fate > 0.2:
+            task.row = answer
+            self.say(f"the row: promised {answer.promised}, said {answer.said}")
+
+    def deliver_late(self) -> None:
+        """A request arrives whose asker has given up long ago."""
+        if self.late:
+            action = self.late.pop(self.random.randrange(len(self.late)))
+            self.say(f"the row gets a late {action}")
+            if isinstance(action, words.StoreRow):
+                self.row.store(action)
+            else:
+                self.row.ask(action)
 
     def leave(self, task: Task) -> None:
         """The process of this agent is gone, wherever it was."""
