@@ -268,7 +268,7 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "") -> 
         return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
     if not silent:
         return "no primary: no member holds all that the others may have confirmed"
-    first = all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
+    first = bool(visible) and all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
     why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""
     return f"no primary: the positions of {len(visible)} of {len(rules.members)} members are known, missing: {silent}{why}"
 
