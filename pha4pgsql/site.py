@@ -163,7 +163,7 @@ class Site:
         """One scene, as wide as the decision needs it."""
         if scope is Scope.CLUSTER or self._votes is None:
             self._votes = self.votes()
-        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self._votes, elapsed=self._elapsed, left=self.left)
+        scene = Scene(self.context.node, self.rules, self.state(), instance or self.instance(), self._votes, elapsed=self.elapsed, left=self.left)
         if scope is Scope.VOTES:
             return scene
         if scope is Scope.BALLOT:
@@ -195,8 +195,14 @@ class Site:
         return tuple(sorted((key, value) for key, value in {**seen, **self._told}.items() if value is not None))
 
     @property
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds since this call began."""
         return time.monotonic() - self.context.started
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The CIB as this call first saw it; None while it has not looked."""
+        return self._cluster
 
     # -- performing --
 
@@ -204,7 +210,7 @@ class Site:
         """Perform actions in order; the first failure ends it and is raised."""
         for action in actions:
             self._perform(action)
-            self.log("INFO", f"{self._elapsed:.3f} s {type(action).__name__}: {_said(action)}")
+            self.log("INFO", f"{self.elapsed:.3f} s {type(action).__name__}: {_said(action)}")
 
     def _perform(self, action: Action) -> None:
         settings, node = self.settings, self.context.node

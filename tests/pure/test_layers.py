@@ -15,17 +15,18 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # vocabulary
     1: ("words", "parameters", "lvs_words", "checks"),
     # pure: no clock, file, process or log
-    2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader"),
+    2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader", "history"),
     # one adapter for each part of the world
     3: (
         "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "site", "netlink_line", "ipvs", "lab_kernel",
         "resident", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
+        "chronicle",
     ),
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "reader_cluster", "cli_reader",
-        "trouble", "status_crm", "status_screen", "cli_screen",
+        "trouble", "status_crm", "status_screen", "cli_screen", "cli_history",
         "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
