@@ -20,13 +20,13 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "site", "netlink_line", "ipvs", "lab_kernel",
         "resident", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
-        "chronicle",
+        "chronicle", "checkup_node",
     ),
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_tools", "reader_cluster", "cli_reader",
-        "trouble", "status_crm", "status_screen", "cli_screen", "cli_history",
+        "trouble", "checkup", "status_crm", "status_screen", "cli_screen", "cli_history", "cli_check",
         "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
