@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
@@ -82,12 +82,30 @@ def monitor(settings: Settings, context: Context) -> int:
         return Code.ERROR
     try:
         code = _code(site.reign() if instance.run is Run.PRIMARY else _follow(site))
+        if code == Code.SUCCESS:
+            _chronicle(site)
     except pacemaker.Unreachable as unknown:
         log("WARNING", f"the cluster could not be asked, only the role is reported: {unknown.message}")
         return role
     if settings.check_wal_receiver:
         _receiver_status(site)
     return code or role
+
+
+def _chronicle(site: Site) -> None:
+    """Write this node's last promotion into the history, if that is still to be done."""
+    if os.path.exists(f"{site.settings.tmpdir}/{site.settings.resource}.promotion"):
+        _remember(lambda chronicle: chronicle.record(site))
+
+
+def _remember(what: Callable[[Any], None]) -> None:
+    """Do something for the history, which is for people only: whatever goes wrong with it, no action fails for it."""
+    from pha4pgsql import chronicle  # milliseconds that only a change of primary costs
+
+    try:
+        what(chronicle)
+    except Exception as trouble:  # noqa: BLE001
+        log("WARNING", f"the history was not kept: {trouble}")
 
 
 def _follow(site: Site) -> Outcome:
@@ -136,12 +154,16 @@ def promote(settings: Settings, context: Context) -> int:
     """Become primary, if the election is won."""
     site = Site(settings, context, log)
     with site.reigning():
-        return _code(site.drive(pgsql.promote))
+        outcome = site.drive(pgsql.promote)
+    if outcome.ok:
+        _remember(lambda chronicle: chronicle.promoted(site, outcome.reason))
+    return _code(outcome)
 
 
 def demote(settings: Settings, context: Context) -> int:
     """Become a standby."""
     site = Site(settings, context, log)
+    _remember(lambda chronicle: chronicle.ends(settings, site.state()))
     try:
         return _code(site.drive(pgsql.demote))
     except EnvironmentFailure as failure:

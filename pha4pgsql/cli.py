@@ -1,4 +1,4 @@
-"""The operators' commands cls_start, cls_stop, cls_status, cls_master and cls_cleanup: arguments, waiting, words, exit codes.
+"""The operators' commands cls_start, cls_stop, cls_master and cls_cleanup: arguments, waiting, words, exit codes.
 
 All of them read names and parameters from the cluster's own configuration, so they work from any directory and for any resource names.
 Exit codes: 0 done, 1 not reached, 2 the primary side is up but the standby side is not (cls_start), 100 wrong usage,
@@ -359,27 +359,3 @@ def _cleanup(options: argparse.Namespace) -> int:
 
 def _exists(view: text.View, name: str) -> bool:
     return any(name == one.id or any(name == part.id for part in one.instances) for one in view.resources)
-
-
-def status(argv: Sequence[str]) -> int:
-    """cls_status: what the cluster does now, for people or as JSON."""
-    parser = Parser("cls_status", description="Show the state of the cluster as this node knows it; works without quorum, and says so.")
-    parser.add_argument("--json", action="store_true", help="the same for programs, as one JSON object")
-    parser.add_argument("--timeout", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
-    return main(parser, _status, argv)
-
-
-def _status(options: argparse.Namespace) -> int:
-    sight = cli_status.observe(options.timeout)
-    sets = sight.sets
-    named = the_set(sets) if sets else None
-    report = cli_status.report(sight, named, cli_status.ask(sight, named, options.timeout))
-    if options.json:
-        import json
-
-        print(json.dumps(cli_status.as_json(report), indent=2))
-    else:
-        print(cli_status.as_text(report))
-    if named is None:
-        print("no replicated set is configured\nHINT: cls_setup applies the configuration that install.sh made from config.ini", file=sys.stderr)
-    return 0

@@ -1,23 +1,25 @@
-"""What cls_status shows: one look at CIB, crm_mon, votes, primary and read pool, as one report, rendered as the walkthrough's text or as JSON."""
+"""What cls_status shows: one look at CIB, crm_mon, votes, primary and read pool, as one report, and that as JSON."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from pha4pgsql import ipvs, lock_row, pacemaker, text, vote
+from pha4pgsql import ipvs, lock_row, pacemaker, replicas, text, vote
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import read_settings
 from pha4pgsql.site import rules_of
 from pha4pgsql.words import NEVER, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pha4pgsql.lvs_words import Service
     from pha4pgsql.settings import Settings
-    from pha4pgsql.text import Cluster, Collection, FailedAction, History, Named, Placed, Tree, View
+    from pha4pgsql.text import Ban, Cluster, Named, Tree, View
     from pha4pgsql.words import Rules, Vote
 
 
@@ -57,10 +59,44 @@ def here(timeout: float) -> str:
 
 
 class Follower(NamedTuple):
-    """A standby as its primary sees it: how many bytes of WAL it has not replayed, None when the role may not know."""
+    """A standby as its primary sees it: what of WAL it has not replayed, in bytes and seconds; None where the role may not know."""
 
     name: str
     lag_bytes: int | None
+    lag_seconds: float | None = None
+    lsn: str | None = None
+    state: str = ""
+    sync_state: str = ""
+
+
+class Refusal(Enum):
+    """Why a primary said nothing of itself."""
+
+    NOT_ASKED = "not asked"
+    NOT_ALLOWED = "this node or its user may not ask"
+    SILENT = "no answer"
+
+
+class Primary(NamedTuple):
+    """What the server at the writer address said of itself, or why it said nothing.
+
+    `standby`: it is none that takes writes. `names`: its synchronous_standby_names; `confirming`: how many standbys confirm by it. `waiting`: for how
+    many seconds the oldest commit has been waiting for a standby, 0 when none is. `took`: seconds from question to answer.
+    """
+
+    refusal: Refusal | None = Refusal.NOT_ASKED
+    why: str = ""
+    standby: bool = False
+    lsn: str | None = None
+    timeline: int | None = None
+    names: str = ""
+    waiting: float = 0.0
+    took: float = 0.0
+    confirming: int = 0
+
+    @property
+    def answered(self) -> bool:
+        return self.refusal is None
 
 
 class Server(NamedTuple):
@@ -88,23 +124,36 @@ class Pool(NamedTuple):
 class Told(NamedTuple):
     """What the nodes told beside Pacemaker: timelines by the votes and by the primary, its standbys, the read pool. Empty where unknown.
 
-    `notes` is what a person has to know: who goes on alone, why nobody can be promoted.
+    `notes` is what a person has to know: who goes on alone, why nobody can be promoted. `positions` are ends of WAL that nothing moves;
+    `repairs` what is being done to a node's copy (`KIND PERCENT DETAIL`), or why it was given up (`failed - REASON`).
     """
 
     timelines: Mapping[str, int]
     followers: tuple[Follower, ...]
     notes: tuple[str, ...] = ()
     pool: Pool | None = None
+    asked: Primary = Primary()
+    positions: Mapping[str, str] = text.EMPTY
+    repairs: Mapping[str, str] = text.EMPTY
 
 
 UNTOLD = Told({}, ())
 
-FOLLOWERS = """
-SELECT application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint,
-       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
-  FROM (SELECT 1) AS always LEFT JOIN pg_stat_replication ON state = 'streaming'
- WHERE NOT pg_is_in_recovery()
+PRIMARY_LIMIT = 1.0
+"""Seconds for the question to the primary: a status that hangs with it would be of no use."""
+
+ABOUT_ITSELF = """
+with here as (select pg_is_in_recovery() as standby),
+     position as (select case when standby then null else pg_current_wal_lsn() end as lsn from here)
+select h.standby, p.lsn::text, ('x' || substr(case when h.standby then null else pg_walfile_name(p.lsn) end, 1, 8))::bit(32)::int,
+       current_setting('synchronous_standby_names'),
+       coalesce((select extract(epoch from clock_timestamp() - min(query_start)) from pg_stat_activity where wait_event = 'SyncRep'), 0)::float8,
+       r.application_name, pg_wal_lsn_diff(p.lsn, r.replay_lsn)::bigint,
+       case when r.replay_lsn >= p.lsn then 0.0 else extract(epoch from greatest(r.replay_lag, clock_timestamp() - r.reply_time)) end::float8,
+       r.replay_lsn::text, r.state, r.sync_state
+  from here h, position p left join pg_stat_replication r on not pg_is_in_recovery()
 """
+"""One row at least. A standby that does not answer at all lags for as long as it has said nothing: its `replay_lag` stays what it was."""
 
 
 def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
@@ -116,12 +165,17 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     primaries = sight.cluster.where(named.primitive, "promoted")
     heard = _heard(named)
     known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""), heard)
-    told = Told(timelines, (), known, pool(sight.cluster, named, sight.here, timeout))
+    told = Told(
+        timelines, (), known, pool(sight.cluster, named, sight.here, timeout),
+        positions={node: str(one.lsn) for node, one in shown.items() if one.lsn}, repairs=_attribute(f"{named.primitive}-repair", timeout),
+    )  # fmt: skip
     if len(primaries) != 1 or not sight.quorate:
         return told
-    rows = _rows(named, timeout)
-    current = {name: row[2] for row in rows for name in (primaries[0], row[0]) if name}
-    return told._replace(timelines={**timelines, **current}, followers=tuple(Follower(row[0], row[1]) for row in rows if row[0]))
+    asked, followers = ask_primary(named, min(timeout, PRIMARY_LIMIT))
+    if not asked.answered or asked.standby or asked.timeline is None:
+        return told._replace(asked=asked)
+    current = dict.fromkeys((primaries[0], *(one.name for one in followers)), asked.timeline)
+    return told._replace(timelines={**timelines, **current}, followers=followers, asked=asked)
 
 
 def rules(named: Named) -> Rules:
@@ -155,11 +209,15 @@ def notes(
 
 def votes(primitive: str, timeout: float) -> dict[str, Vote]:
     """What each node shows for elections; a vote that cannot be read, or no answer, tells nothing."""
+    return {node: found for node, value in _attribute(f"{primitive}-vote", timeout).items() if (found := _vote(value))}
+
+
+def _attribute(name: str, timeout: float) -> dict[str, str]:
+    """A node attribute by node; no answer tells nothing."""
     try:
-        values = pacemaker.attributes(f"{primitive}-vote", timeout)
+        return pacemaker.attributes(name, timeout)
     except pacemaker.Unreachable:
         return {}
-    return {node: found for node, value in values.items() if (found := _vote(value))}
 
 
 def _vote(value: str) -> Vote | None:
@@ -169,39 +227,43 @@ def _vote(value: str) -> Vote | None:
         return None
 
 
-def _rows(named: Named, timeout: float) -> list[tuple[str | None, int | None, int]]:
-    """The primary's own figures; none when it cannot be asked, for whatever reason: the status is shown all the same."""
+def ask_primary(named: Named, timeout: float) -> tuple[Primary, tuple[Follower, ...]]:
+    """The primary's own figures, through the writer address; why there are none, when it cannot be asked: the status is shown all the same."""
+    begun = time.monotonic()
+    conninfo, passfile = writer(named)
     try:
-        import psycopg2
+        rows = replicas.ask(conninfo, ABOUT_ITSELF, passfile=passfile, timeout=timeout)
     except ImportError:
-        return []
-    try:
-        connection = psycopg2.connect(**_conninfo(named, timeout))
-    except psycopg2.Error:
-        return []
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(FOLLOWERS)
-            return list(cursor.fetchall())
-    except psycopg2.Error:
-        return []
-    finally:
-        connection.close()
+        return Primary(Refusal.NOT_ALLOWED, "the Python package psycopg2 is not there"), ()
+    except replicas.Unanswered as failed:
+        return Primary(refusal_of(failed.message), failed.message), ()
+    standby, lsn, timeline, names, waiting = rows[0][:5]
+    followers = tuple(Follower(*row[5:]) for row in rows if row[5])
+    confirming = sum(one.state == "streaming" and one.sync_state in {"sync", "quorum"} for one in followers)
+    return Primary(None, "", standby, lsn, timeline, names or "", waiting, time.monotonic() - begun, confirming), followers
 
 
-def _conninfo(named: Named, timeout: float) -> dict[str, Any]:
-    """Where and as whom: the agent's own parameters; the password comes from its password file."""
+def refusal_of(message: str) -> Refusal:
+    """Whether a server that said no is there and well: it minds who asks, or it is on its way up or down.
+
+    >>> refusal_of('PostgreSQL gave no answer: FATAL: password authentication failed for user "replication"')
+    <Refusal.NOT_ALLOWED: 'this node or its user may not ask'>
+    >>> refusal_of("PostgreSQL gave no answer: FATAL: the database system is shutting down").name
+    'SILENT'
+    """
+    moving = re.search(r"starting up|shutting down|in recovery mode|not yet accepting|not accepting|too many (clients|connections)", message)
+    return Refusal.NOT_ALLOWED if not moving and re.search(r"FATAL|password", message) else Refusal.SILENT
+
+
+def writer(named: Named) -> tuple[str, str]:
+    """How the primary is asked: the agent's own parameters as a connection string, and the password file."""
     given = named.parameters
-    return {
-        "host": given.get("master_ip") or next(iter(named.writers.values()), ""),
-        "port": given.get("pgport", "5432"),
-        "user": given.get("repuser", "postgres"),
-        "dbname": "postgres",
-        "passfile": given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass",
-        "connect_timeout": max(2, min(3, int(timeout))),
-        "application_name": "cls_status",
-        "options": f"-c statement_timeout={int(timeout * 1000)} -c default_transaction_read_only=on",
-    }
+    host = given.get("master_ip") or next(iter(named.writers.values()), "")
+    conninfo = f"host={host} port={given.get('pgport', '5432')} user={given.get('repuser', 'postgres')} dbname=postgres application_name=cls_status"
+    return (
+        f"{conninfo} {given.get('primary_conninfo_opt', '')}".strip(),
+        given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass",
+    )
 
 
 def pool(cluster: Cluster, named: Named, here: str, timeout: float) -> Pool | None:
@@ -209,20 +271,12 @@ def pool(cluster: Cluster, named: Named, here: str, timeout: float) -> Pool | No
     if not named.director:
         return None
     director = next(iter(cluster.where(named.director, "started")), "")
-    published = read_pool(_published(named.director, timeout).get(director, ""))
+    published = read_pool(_attribute(f"{named.director}-pool", timeout).get(director, ""))
     found = _table(named) if director == here else None
     if found is None:
         return published
     names = {server.address: server.name for server in published.servers}
     return Pool(tuple(server._replace(name=names.get(server.address, server.address)) for server in found), int(time.time()))
-
-
-def _published(director: str, timeout: float) -> dict[str, str]:
-    """The pools as the directors have published them; no answer tells nothing."""
-    try:
-        return pacemaker.attributes(f"{director}-pool", timeout)
-    except pacemaker.Unreachable:
-        return {}
 
 
 def _table(named: Named) -> tuple[Server, ...] | None:
@@ -265,7 +319,11 @@ def read_pool(value: str) -> Pool:
 
 
 class Row(NamedTuple):
-    """One node; texts exactly as the attributes have them, None where there is none."""
+    """One node; texts exactly as the attributes have them, None where there is none.
+
+    role: what the resource is there by its operations (`promoted`, `started`, `stopped`, `failed` ...). lag: WAL not replayed yet. lsn: replayed
+    so far (the primary: written); of a node that receives nothing the end of its WAL. state, sync_state: as in pg_stat_replication.
+    """
 
     name: str
     online: bool
@@ -276,6 +334,14 @@ class Row(NamedTuple):
     baseline: str | None
     timeline: int | None
     lag_bytes: int | None
+    role: str = "stopped"
+    lsn: str | None = None
+    lag_seconds: float | None = None
+    state: str | None = None
+    sync_state: str | None = None
+    repair: str | None = None
+    standby: bool = False
+    maintenance: bool = False
 
 
 class Report(NamedTuple):
@@ -291,6 +357,16 @@ class Report(NamedTuple):
     view: View
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
+    named: Named | None = None
+    name: str = ""
+    asked: Primary = Primary()
+    bans: tuple[Ban, ...] = ()
+    maintenance: bool = False
+    now: int = 0
+
+    @property
+    def promoted(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.rows if row.role == "promoted" and row.online)
 
 
 class Reading(NamedTuple):
@@ -320,6 +396,12 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         view=sight.view,
         notes=told.notes,
         reading=_reading(sight, named, told) if named and told.pool else None,
+        named=named,
+        name=cluster.properties.get("cluster-name", ""),
+        asked=told.asked,
+        bans=cluster.bans,
+        maintenance=cluster.property_is("maintenance-mode", default=False),
+        now=sight.now,
     )
 
 
@@ -332,7 +414,8 @@ def _reading(sight: Sight, named: Named, told: Told) -> Reading:
 def _row(cluster: Cluster, primitive: str, node: str, told: Told, primaries: tuple[str, ...]) -> Row:
     member = cluster.members.get(node)
     found = member.attributes if member else {}
-    lags = {one.name: one.lag_bytes for one in told.followers}
+    seen = next((one for one in told.followers if one.name == node), Follower("", None))
+    is_primary, asked = primaries == (node,), told.asked
     return Row(
         name=node,
         online=member is not None and member.online,
@@ -342,7 +425,15 @@ def _row(cluster: Cluster, primitive: str, node: str, told: Told, primaries: tup
         xlog_loc=found.get(f"{primitive}-xlog-loc"),
         baseline=found.get(f"{primitive}-master-baseline"),
         timeline=told.timelines.get(node),
-        lag_bytes=0 if primaries == (node,) else lags.get(node),
+        lag_bytes=0 if is_primary else seen.lag_bytes,
+        role=member.roles.get(primitive, "stopped") if member else "stopped",
+        lsn=(asked.lsn if is_primary else seen.lsn) or told.positions.get(node),
+        lag_seconds=0.0 if is_primary else seen.lag_seconds,
+        state=seen.state or None,
+        sync_state=seen.sync_state or None,
+        repair=told.repairs.get(node),
+        standby=member is not None and member.standby,
+        maintenance=member is not None and member.maintenance,
     )
 
 
@@ -359,190 +450,13 @@ def as_json(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "dc": report.view.dc or None,
         "node": report.here,
+        "cluster": report.name or None,
+        "at": report.now,
+        "asked": {**report.asked._asdict(), "refusal": report.asked.refusal.value if report.asked.refusal else None},
+        "bans": [ban._asdict() for ban in report.bans],
+        "maintenance": report.maintenance,
     }
 
 
 def _balancing(reading: Reading) -> dict[str, Any]:
     return {"director": reading.director, "real_servers": [server._asdict() for server in reading.pool.servers], "at": reading.pool.at}
-
-
-def as_text(report: Report) -> str:
-    """The report for people, in the order of the walkthrough."""
-    view = report.view
-    lines = [
-        *_heading(report),
-        "",
-        *_hosts(view),
-        "",
-        "Full list of resources:",
-        "",
-        *(line for one in view.resources for line in _resource(one, view)),
-        "",
-        *(_pool_lines(report.reading) if report.reading else ()),
-        "Node Attributes:",
-        *_attributes(view),
-        "",
-        *_replication(report),
-        *_attention(report),
-        "Migration Summary:",
-        *_migrations(view),
-        "",
-        *_failures(view),
-        f"{report.repl_name}:{report.repl_info or ''}",
-    ]
-    return "\n".join(lines)
-
-
-def _heading(report: Report) -> list[str]:
-    view = report.view
-    dc = f"{view.dc} (version {view.version})" if view.dc else "NONE"
-    warning = (
-        []
-        if report.quorate
-        else [f"WARNING: {report.here} is in a partition WITHOUT quorum: this is only what it knew last, the rest of the cluster may have gone on"]
-    )
-    return [
-        *warning,
-        f"Stack: {view.stack or 'unknown'}",
-        f"Current DC: {dc} - partition {'with' if report.quorate else 'WITHOUT'} quorum",
-        f"Last updated: {view.updated}      Last change: {view.changed} by {view.changed_by}",
-        "",
-        f"{view.nodes_configured} nodes and {view.resources_configured} resources configured",
-    ]
-
-
-def _hosts(view: View) -> list[str]:
-    """Nodes in an ordinary state by list, the others with what is the matter."""
-    odd = [host for host in view.hosts if host.standby or host.maintenance or host.pending or host.unclean]
-    plain = [host for host in view.hosts if host not in odd]
-    lines = [f"Node {host.name}: {', '.join(_condition(host))}" for host in odd]
-    groups = (("Online", [host.name for host in plain if host.online]), ("OFFLINE", [host.name for host in plain if not host.online]))
-    return lines + [f"{word}: {_listed(names)}" for word, names in groups if names]
-
-
-def _condition(host: text.Host) -> list[str]:
-    words = ((host.unclean, "UNCLEAN"), (host.pending, "pending"), (host.standby, "standby"), (host.maintenance, "maintenance"))
-    return [word for is_so, word in words if is_so] + ["online" if host.online else "offline"]
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Write a list of nodes as crm_mon does.
-
-    >>> _listed(["node2", "node1"])
-    '[ node1 node2 ]'
-    """
-    return f"[ {' '.join(sorted(names))} ]"
-
-
-def _resource(one: Collection, view: View) -> list[str]:
-    if one.kind == "resource":
-        return [f" {_instance(one.instances[0])}"]
-    kind = "Promotable Set" if one.promotable else f"{one.kind.capitalize()} Set"
-    parts = dict.fromkeys(part.id for part in one.instances)
-    flags = f" ({', '.join(one.flags)})" if one.flags else ""
-    lines = [f" {kind}: {one.id} [{' '.join(parts)}]{flags}"]
-    if one.kind != "clone":
-        return lines + [f"     {_instance(part)}" for part in one.instances]
-    plain, odd = _sorted_out(one)
-    lines += [f"     {_instance(part)}" for part in odd]
-    lines += [f"     {word}: {_listed(nodes)}" for word, nodes in plain.items()]
-    stopped = {host.name for host in view.hosts} - set(one.where())
-    return lines + ([f"     Stopped: {_listed(stopped)}"] if stopped else [])
-
-
-def _sorted_out(one: Collection) -> tuple[dict[str, list[str]], list[Placed]]:
-    """Instances in an ordinary state by role, and the others."""
-    plain: dict[str, list[str]] = {}
-    odd: list[Placed] = []
-    for part in one.instances:
-        if part.flags or part.role not in {"Promoted", "Unpromoted", "Started", "Stopped"}:
-            odd.append(part)
-        elif part.nodes:
-            plain.setdefault(part.role, []).extend(part.nodes)
-    return {role: plain[role] for role in ("Promoted", "Unpromoted", "Started") if role in plain}, odd
-
-
-def _instance(part: Placed) -> str:
-    """One line for one instance: `vip-master (ocf::heartbeat:IPaddr2):   Started node1`."""
-    words = [part.role, *part.nodes, *([f"({', '.join(part.flags)})"] if part.flags else [])]
-    return f"{part.id} ({part.agent.replace(':', '::', 1)}):   {' '.join(words)}"
-
-
-def _pool_lines(reading: Reading) -> list[str]:
-    """The director's table, one line for each real server, and what is the matter with it."""
-    age = f" ({reading.age} s ago)" if reading.age is not None else ""
-    servers = reading.pool.servers
-    widths = [max((len(word) for word in column), default=0) for column in zip(*((one.name, one.address) for one in servers))]
-    lines = [
-        f"* {one.name:<{widths[0]}}  {one.address:<{widths[1]}}  weight {one.weight}, {one.active} active, {one.inactive} inactive" for one in servers
-    ]
-    return [f"Read Pool of {reading.resource} at {reading.director or 'no node'}{age}:", *lines, *_pool_warning(reading), ""]
-
-
-def _pool_warning(reading: Reading) -> list[str]:
-    if not reading.expected or (reading.director and reading.pool.serves):
-        return []
-    if reading.director is None:
-        return [
-            f"WARNING: {reading.resource} runs on no node: there is no reader address",
-            f"HINT: it runs where a standby and IPVS are; correct what Failed Actions say, then `cls_cleanup {reading.resource}`",
-        ]
-    seen = "no real server takes connections" if reading.pool.at else "the director has not told its real servers"
-    return [
-        f"WARNING: {seen}: readers are refused",
-        "HINT: a standby is one when it replicates, its port answers and its weight is above 0; see Node Attributes, and the director's log",
-    ]
-
-
-def _attributes(view: View) -> list[str]:
-    lines = []
-    for node in sorted(view.attributes):
-        lines.append(f"* Node {node}:")
-        lines += [f"    + {name:<34}: {value:<10}".rstrip() for name, value in sorted(view.attributes[node].items())]
-    return lines
-
-
-def _attention(report: Report) -> list[str]:
-    return ["Attention:", *(f"* {note}" for note in report.notes), ""] if report.notes else []
-
-
-def _replication(report: Report) -> list[str]:
-    """Timeline and lag, which the walkthrough did not have; no section when nothing is known."""
-    known = [row for row in report.rows if row.timeline is not None or row.lag_bytes is not None]
-    lines = [f"* Node {row.name}: {', '.join(_progress(row, report.primary))}" for row in known]
-    return ["Replication:", *lines, ""] if lines else []
-
-
-def _progress(row: Row, primary: str | None) -> list[str]:
-    timeline = [] if row.timeline is None else [f"timeline {row.timeline}"]
-    if row.name == primary:
-        return [*timeline, "primary"]
-    return timeline + ([] if row.lag_bytes is None else [f"{row.lag_bytes} bytes behind"])
-
-
-def _migrations(view: View) -> list[str]:
-    lines = []
-    for node in sorted(host.name for host in view.hosts if host.online):
-        lines.append(f"* Node {node}:")
-        lines += [_migration(one) for one in view.histories.get(node, ())]
-    return lines
-
-
-def _migration(one: History) -> str:
-    last = f" last-failure='{one.last_failure}'" if one.last_failure else ""
-    return f"   {one.resource}: migration-threshold={one.threshold} fail-count={one.fail_count}{last}"
-
-
-def _failures(view: View) -> list[str]:
-    return ["Failed Actions:", *(_failure(one) for one in view.failed), ""] if view.failed else []
-
-
-def _failure(one: FailedAction) -> str:
-    return (
-        f"* {one.operation} on {one.node} '{one.said}' ({one.code}): call={one.call}, status={one.status}, exitreason='{one.reason}',\n"
-        f"    last-rc-change='{one.when}', queued={_with_unit(one.queued)}, exec={_with_unit(one.took)}"
-    )
-
-
-def _with_unit(number: str) -> str:
-    return number if number.endswith("ms") else f"{number or 0}ms"

@@ -171,7 +171,7 @@ class Site:
             self._votes = self.votes()
         scene = Scene(
             self.context.node, self.rules, self.state(), instance or self.instance(), self._votes,
-            elapsed=self._elapsed, left=self.left, row=self._row,
+            elapsed=self.elapsed, left=self.left, row=self._row,
         )  # fmt: skip
         if scope is Scope.VOTES:
             return scene
@@ -204,8 +204,14 @@ class Site:
         return tuple(sorted((key, value) for key, value in {**seen, **self._told}.items() if value is not None))
 
     @property
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds since this call began."""
         return time.monotonic() - self.context.started
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The CIB as this call first saw it; None while it has not looked."""
+        return self._cluster
 
     # -- performing --
 
@@ -216,7 +222,7 @@ class Site:
                 self._ask_row(action)
             else:
                 self._perform(action)
-            self.log("INFO", f"{self._elapsed:.3f} s {type(action).__name__}: {_said(action)}")
+            self.log("INFO", f"{self.elapsed:.3f} s {type(action).__name__}: {_said(action)}")
 
     def _perform(self, action: Deed) -> None:
         settings, node = self.settings, self.context.node

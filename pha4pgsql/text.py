@@ -38,6 +38,7 @@ class Member(NamedTuple):
     failures: fail count per resource, the sum over its operations, `INFINITY` at most.
     roles: the state of each resource there by its operation history: `promoted`, `started` (also: unpromoted), `stopped`, `failed`,
     and on the way `starting`, `stopping`.
+    expected: the DC expects it in the membership; one that left in order, or was fenced, it does not.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Member(NamedTuple):
     transient: Mapping[str, str] = EMPTY
     failures: Mapping[str, int] = MappingProxyType({})
     roles: Mapping[str, str] = EMPTY
+    expected: bool = True
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -68,6 +70,7 @@ class Cluster(NamedTuple):
     quorate: bool
     dc: str
     version: tuple[int, int, int]
+    bans: tuple[Ban, ...] = ()
 
     @property
     def online(self) -> tuple[str, ...]:
@@ -161,6 +164,7 @@ def cluster(cib: Tree) -> Cluster:
         quorate=truth(cib.get("have-quorum"), default=False),
         dc=names.get(cib.get("dc-uuid", ""), ""),
         version=tuple(int(cib.get(name, "0")) for name in ("admin_epoch", "epoch", "num_updates")),  # type: ignore[arg-type]
+        bans=bans(cib),
     )
 
 
@@ -184,6 +188,7 @@ def _member(node: Tree, state: Tree | None) -> Member:
         transient=transient,
         failures=_failures(transient),
         roles={one.get("id"): history_role(one.findall("lrm_rsc_op")) for one in state.iter("lrm_resource")} if state is not None else {},
+        expected=state is None or state.get("expected", "member") == "member",
     )
 
 
@@ -208,6 +213,14 @@ def _failures(transient: Mapping[str, str]) -> dict[str, int]:
             resource = name[len("fail-count-") :].partition("#")[0]
             counts[resource] = min(INFINITY, counts.get(resource, 0) + score(value))
     return counts
+
+
+def failed_operations(cib: Tree, resource: str) -> Iterator[tuple[str, str, str, float]]:
+    """Node, operation, the agent's reason and time (seconds since 1970) of each failed operation of a resource that its history holds."""
+    for state in cib.iter("node_state"):
+        for one in (one for held in state.iter("lrm_resource") if held.get("id") == resource for one in held.findall("lrm_rsc_op")):
+            if one.get("rc-code", "0") not in {"0", "8", PENDING_CODE} and (one.get("rc-code") != "7" or one.get("interval") != "0"):
+                yield state.get("uname", ""), one.get("operation"), unescape(one.get("exit-reason", "")), float(one.get("last-rc-change", "0"))
 
 
 PROMOTED_CODES = ("8", "9")
@@ -340,6 +353,40 @@ def _bound(cib: Tree, promotable: str, roles: set[str]) -> list[Tree]:
 def _addresses(bound: Iterable[Tree]) -> dict[str, str]:
     """The address resources among them."""
     return {one.get("id"): _pairs(one.findall("instance_attributes")).get("ip", "") for one in bound if one.get("type") in {"IPaddr2", "IPaddr"}}
+
+
+class Ban(NamedTuple):
+    """A constraint that keeps a resource off a node: role is empty, or the one role that is kept off. ends: when it does, empty for never."""
+
+    id: str
+    resource: str
+    node: str
+    role: str
+    ends: str
+
+
+def bans(cib: Tree) -> tuple[Ban, ...]:
+    """What `crm_resource --ban`, `pcs resource ban` or `move`, or a person's location constraint keep off a node for certain."""
+    return tuple(ban for location in cib.iter("rsc_location") for ban in _bans(location))
+
+
+def _bans(location: Tree) -> Iterator[Ban]:
+    """A constraint names a node by itself, or by a rule on `#uname`, which may end at a date."""
+    words = (location.get("id", ""), location.get("rsc", ""))
+    role = _banned_role(location, "")
+    if location.get("node") and location.get("score") == "-INFINITY":
+        yield Ban(*words, location.get("node"), role, "")
+    for rule in location.findall("rule"):
+        nodes = [one.get("value") for one in rule.findall("expression") if one.get("attribute") == "#uname" and one.get("operation") == "eq"]
+        if rule.get("score") == "-INFINITY" and nodes:
+            ends = next((date.get("end", "") for date in rule.findall("date_expression")), "")
+            yield Ban(*words, nodes[0], _banned_role(rule, role), ends)
+
+
+def _banned_role(element: Tree, default: str) -> str:
+    """`Started` is every role: a ban as pcs writes it."""
+    role = element.get("role", "")
+    return ROLES.get(role, role).replace("Started", "") if role else default
 
 
 class Host(NamedTuple):

@@ -290,7 +290,7 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row
         return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
     if not silent:
         return "no primary: no member holds all that the others may have confirmed"
-    first = all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
+    first = bool(visible) and all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
     if rules.row and row is None and not first and len(visible) >= rules.answers_needed:
         return f"no primary: {silent} may have gone on alone, and the row of the distributed lock, which would know, cannot be asked"
     why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""

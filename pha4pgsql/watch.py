@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import pacemaker, pgsql, postgres, resident
+from pha4pgsql import chronicle, pacemaker, pgsql, postgres, resident
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Failure
@@ -99,6 +99,7 @@ def watch_once(settings: Settings, context: Context) -> float:
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
             site.reign()
+    chronicle.tell_end(settings)
     return DOWN_PAUSE if down else UP_PAUSE
 
 
@@ -126,6 +127,8 @@ def resign(settings: Settings, context: Context) -> None:
     site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), record)
     with site.lock():
         gone = postgres.postmaster(settings) is None and site.state().reign != NEVER
+        if gone:
+            chronicle.ends(settings, site.state())
     if gone:
         record("WARNING", "the primary's postmaster ended by itself: resigning")
         pacemaker.set_transient({(context.node, f"master-{settings.resource}"): "-INFINITY"})

@@ -196,7 +196,7 @@ class Drill:
         parts = ["\n".join(map(str, self.lab.list()))]
         for name in self.up[:2]:
             with contextlib.suppress(Failure):
-                parts.append(f"--- cls_status on {name}\n{self.lab.run(name, ['cls_status'], timeout=20).out}")
+                parts.append(f"--- cls_status on {name}\n{self.lab.run(name, ['cls_status', '--crm'], timeout=20).out}")
         for name in self.lab.members:
             parts.append(f"--- state file of {name}\n{self.state(name)}")
             parts.append(f"--- agents on {name}\n" + "\n".join(_short(line) for line in self.agent_lines(name)))

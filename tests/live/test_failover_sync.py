@@ -46,7 +46,7 @@ def test_attributes_after_bring_up(drill: Drill) -> None:
     assert status["quorate"] is True
     assert status["vips"]["vip-master"] == primary
     assert status["vips"]["vip-slave"] in set(rows) - {primary}
-    text = drill.must(drill.lab.members[0], "cls_status").out
+    text = drill.must(drill.lab.members[0], "cls_status", "--crm").out
     assert f"pgsql_REPL_INFO:{status['repl_info']}" in text
 
 

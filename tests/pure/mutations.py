@@ -627,11 +627,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "readers are voices",
         (
             ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    stored", "    stored"),
-            (
-                "vote",
-                "    voices = [*(votes[node] for node in rules.members if node in votes), *",
-                "    voices = [*votes.values(), *",
-            ),
+            ("vote", "    voices = [*(votes[node] for node in rules.members if node in votes), *", "    voices = [*votes.values(), *"),
         ),
         where=READING,
     ),

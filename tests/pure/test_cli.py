@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -34,21 +33,7 @@ def site(*changes: tuple[str, str]) -> cli.Site:
     return cli.Site(text.cluster(tree), cli.the_set(text.replicated_sets(tree)))
 
 
-def shown(name: str, told: cli_status.Told = cli_status.UNTOLD, *, quorate: bool = True) -> cli_status.Report:
-    """A report from saved answers."""
-    tree = cib(f"cib-{name}.xml")
-    sets = tuple(text.replicated_sets(tree))
-    view = text.view(ElementTree.parse(SAMPLES / f"crm_mon-{name}.xml").getroot())  # noqa: S314
-    return cli_status.report(cli_status.Sight(text.cluster(tree), sets, view, quorate, "node1"), sets[0], told)
-
-
 POOL = cli_status.Pool((cli_status.Server("node2", "192.168.0.232", 1, 3, 0), cli_status.Server("node3", "192.168.0.233", 0, 0, 1)), 1700000000)
-
-
-def balanced(pool: cli_status.Pool = POOL, *, where: str | None = "node2", disabled: bool = False) -> cli_status.Report:
-    """The healthy cluster's report with a read pool, two seconds old."""
-    age = 2 if pool.at else None
-    return shown("healthy")._replace(reading=cli_status.Reading("lvsdr", where, pool, age, expected=not disabled))
 
 
 def with_director(*changes: tuple[str, str], pool: cli_status.Pool) -> cli.Site:
@@ -192,126 +177,6 @@ def test_a_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exit_codes(failure: Failure, code: int) -> None:
     """100 + the seed's reasons; 1 for the rest."""
     assert failure.code == code
-
-
-def test_status_text_has_the_content_of_the_walkthrough() -> None:
-    """Line by line, blanks apart."""
-    lines = [" ".join(line.split()) for line in cli_status.as_text(shown("healthy")).splitlines()]
-    for line in (
-        "Stack: corosync",
-        "Online: [ node1 node2 node3 ]",
-        "vip-master (ocf::heartbeat:IPaddr2): Started node1",
-        "vip-slave (ocf::heartbeat:IPaddr2): Started node2",
-        "Promoted: [ node1 ]",
-        "Unpromoted: [ node2 node3 ]",
-        "* Node node1:",
-        "+ master-pgsql : 1000",
-        "+ pgsql-data-status : LATEST",
-        "+ pgsql-master-baseline : 00000000050001B0",
-        "+ pgsql-status : PRI",
-        "+ master-pgsql : 100",
-        "+ pgsql-data-status : STREAMING|SYNC",
-        "+ pgsql-status : HS:sync",
-        "+ master-pgsql : -INFINITY",
-        "+ pgsql-data-status : STREAMING|ASYNC",
-        "+ pgsql-status : HS:async",
-        "Migration Summary:",
-    ):
-        assert line in lines
-    assert lines[-2:] == ["", "pgsql_REPL_INFO:node1|1|00000000050001B0"]
-    assert any(line.startswith("Current DC: node1 (version") and line.endswith("partition with quorum") for line in lines)
-
-
-def test_status_says_when_there_is_no_quorum() -> None:
-    """The whole report is still there."""
-    lines = cli_status.as_text(shown("healthy", quorate=False)).splitlines()
-    assert lines[0].startswith("WARNING")
-    assert any(line.endswith("partition WITHOUT quorum") for line in lines)
-    assert lines[-1].startswith("pgsql_REPL_INFO:")
-
-
-def test_status_shows_reasons_of_failures() -> None:
-    """The agent's exit reason reaches the operator."""
-    found = cli_status.as_text(shown("failures"))
-    assert "Failed Actions:" in found
-    assert "exitreason='Simulated failure'" in found
-    assert "fail-count=" in found
-
-
-def test_status_json() -> None:
-    """The fields that programs rely on; null where nothing is known."""
-    told = cli_status.Told({"node1": 2, "node2": 2}, (cli_status.Follower("node2", 168), cli_status.Follower("node3", None)))
-    found = json.loads(json.dumps(cli_status.as_json(shown("healthy", told))))
-    assert found["primary"] == "node1"
-    assert found["quorate"] is True
-    assert found["repl_info"] == "node1|1|00000000050001B0"
-    assert found["vips"] == {"vip-master": "node1", "vip-slave": "node2"}
-    assert found["nodes"][0] == {
-        "name": "node1",
-        "online": True,
-        "status": "PRI",
-        "data_status": "LATEST",
-        "score": "1000",
-        "xlog_loc": None,
-        "baseline": "00000000050001B0",
-        "timeline": 2,
-        "lag_bytes": 0,
-    }
-    assert [(row["timeline"], row["lag_bytes"]) for row in found["nodes"][1:]] == [(2, 168), (None, None)]
-
-
-def test_status_json_of_the_read_pool() -> None:
-    """Null where nothing is balanced; else director, servers, and when the pool was so."""
-    assert cli_status.as_json(shown("healthy"))["lvs"] is None
-    found = json.loads(json.dumps(cli_status.as_json(balanced())))["lvs"]
-    assert (found["director"], found["at"]) == ("node2", 1700000000)
-    assert found["real_servers"][0] == {"name": "node2", "address": "192.168.0.232", "weight": 1, "active": 3, "inactive": 0}
-    nobody = cli_status.as_json(balanced(cli_status.Pool(), where=None))["lvs"]
-    assert nobody == {"director": None, "real_servers": [], "at": None}
-
-
-def test_status_text_of_the_read_pool() -> None:
-    """One line for each real server, and no warning while one of them takes connections."""
-    lines = cli_status.as_text(balanced()).splitlines()
-    begin = lines.index("Read Pool of lvsdr at node2 (2 s ago):")
-    assert lines[begin + 1 : begin + 4] == [
-        "* node2  192.168.0.232  weight 1, 3 active, 0 inactive",
-        "* node3  192.168.0.233  weight 0, 0 active, 1 inactive",
-        "",
-    ]
-    assert not any(line.startswith(("WARNING", "HINT")) for line in lines)
-    assert "Read Pool" not in cli_status.as_text(shown("healthy"))
-
-
-@pytest.mark.parametrize(
-    ("pool", "where", "disabled", "warned"),
-    [
-        (POOL._replace(servers=()), "node2", False, True),
-        (POOL._replace(servers=POOL.servers[1:]), "node2", False, True),
-        (cli_status.Pool(), "node2", False, True),
-        (cli_status.Pool(), None, False, True),
-        (cli_status.Pool(), None, True, False),
-    ],
-    ids=["empty", "weights are 0", "not told", "no director", "stopped by cls_stop"],
-)
-def test_readers_without_a_server_are_a_warning(pool: cli_status.Pool, where: str | None, *, disabled: bool, warned: bool) -> None:
-    """With a hint, as all complaints have; not while the set is stopped on purpose."""
-    lines = cli_status.as_text(balanced(pool, where=where, disabled=disabled)).splitlines()
-    assert [line.startswith("WARNING") for line in lines if line.startswith(("WARNING", "HINT"))] == ([True, False] if warned else [])
-
-
-@pytest.mark.parametrize(
-    "value", ["", "x", "[]", "{}", '{"at": 1}', '{"at": 1, "servers": [["a", "b"]]}', '{"at": null, "servers": []}', '{"at": 1, "servers": 1}']
-)
-def test_a_pool_that_cannot_be_read_tells_nothing(value: str) -> None:
-    """A status is shown whatever an attribute holds."""
-    assert cli_status.read_pool(value) == cli_status.Pool()
-
-
-def test_status_of_a_cluster_without_a_set() -> None:
-    """Before cls_setup there is something to show, too."""
-    sight = cli_status.Sight(text.cluster(cib()), (), text.view(ElementTree.parse(SAMPLES / "crm_mon-healthy.xml").getroot()), True, "x")  # noqa: S314
-    assert cli_status.as_json(cli_status.report(sight, None, cli_status.UNTOLD))["vips"] == {}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,305 @@
+"""What is wrong with the cluster by one look at it, each with the command that mends it; and whether it is healthy, degraded or down. Pure.
+
+`FINDERS` is the table: one function for each kind of trouble, from a report to what it finds. Nothing here is a decision: people and exit codes only.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from pha4pgsql.cli_status import Refusal
+from pha4pgsql.pgsql import named_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pha4pgsql.cli_status import Reading, Report, Row
+    from pha4pgsql.text import FailedAction
+
+STREAMING = ("HS:sync", "HS:quorum", "HS:potential", "HS:async")
+"""What the status attribute says of a standby that replicates."""
+
+PATIENCE = 3.0
+"""Seconds for which a commit may wait for a standby before it is called an outage."""
+
+
+class State(Enum):
+    """The whole cluster in one word; the value is the exit code of cls_status."""
+
+    HEALTHY = 0
+    DEGRADED = 1
+    """Writes are taken, and something is missing that the next fault may need."""
+    DOWN = 2
+    """No primary that takes writes, as far as this node can see."""
+
+
+class Trouble(NamedTuple):
+    """One thing that is wrong: how bad (healthy: worth knowing only), what was seen, and what to type."""
+
+    worst: State
+    what: str
+    hint: str = ""
+
+
+def find(report: Report) -> tuple[Trouble, ...]:
+    """All that is wrong, the worst first."""
+    found = [trouble for finder in FINDERS for trouble in finder(report)]
+    return tuple(sorted(found, key=lambda one: -one.worst.value))
+
+
+def state(troubles: tuple[Trouble, ...]) -> State:
+    """The worst of it."""
+    return max((one.worst for one in troubles), key=lambda one: one.value, default=State.HEALTHY)
+
+
+def needed(names: str) -> int:
+    """How many standbys a synchronous_standby_names waits for.
+
+    >>> [needed(names) for names in ("", '"node2"', '2 ("a", "b")', 'ANY 1 ("a", "b")', "FIRST 3 (a)")]
+    [0, 1, 2, 1, 3]
+    """
+    found = re.match(r"\s*(?:ANY|FIRST)?\s*(\d+)\s*\(", names, re.IGNORECASE)
+    return int(found[1]) if found else int(bool(names.strip()))
+
+
+# ---------------------------------------------------------------- one kind of trouble each
+
+
+def _quorum(report: Report) -> Iterator[Trouble]:
+    if not report.quorate:
+        online = [row.name for row in report.rows if row.online]
+        seen = f"it sees {' '.join(online) or 'nobody'}; what follows is only what it knew last, the others may have gone on"
+        yield Trouble(
+            State.DOWN, f"{report.here} has no quorum: {seen}", "ssh to another node and type cls_status there; here: corosync-quorumtool -s"
+        )
+
+
+def _set(report: Report) -> Iterator[Trouble]:
+    if report.named is None:
+        yield Trouble(State.DOWN, "no replicated set is configured", "cls_setup")
+    elif report.named.disabled:
+        yield Trouble(State.DOWN, f"{report.named.promotable} was stopped by an operator", "cls_start")
+    if report.maintenance:
+        yield Trouble(State.DEGRADED, "maintenance mode: Pacemaker starts, stops and promotes nothing", "cls_unmaintenance")
+
+
+def _primary(report: Report) -> Iterator[Trouble]:
+    named, promoted = report.named, report.promoted
+    if named is None or named.disabled:
+        return
+    if not promoted:
+        why = "; ".join(report.notes) or "nobody is primary"
+        absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
+        yield Trouble(
+            State.DOWN, why, f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
+        )
+        return
+    if len(promoted) > 1:
+        hint = "cls_status on each of them; the one without quorum steps down by itself, or switch it off"
+        yield Trouble(State.DOWN, f"{' and '.join(promoted)} are promoted, expected one", hint)
+        return
+    for note in report.notes:
+        yield Trouble(State.DEGRADED, note, "bring the standbys back, soon: what is wrong with them stands below")
+    for vip in named.writers:
+        if report.vips.get(vip) is None:
+            yield Trouble(State.DOWN, f"{vip} runs on no node: clients do not reach the primary", f"cls_cleanup {vip}")
+            return
+    if report.quorate:
+        yield from _answers(report, promoted[0])
+
+
+def _answers(report: Report, primary: str) -> Iterator[Trouble]:
+    """What the server at the writer address said."""
+    asked = report.asked
+    short = re.sub(r"^PostgreSQL (gave no answer: )?|\s*Is the server running on that host.*", "", asked.why)
+    if asked.refusal is Refusal.NOT_ALLOWED:
+        yield Trouble(
+            State.HEALTHY, f"the primary was not asked: {short}; lag and positions are unknown", "run cls_status as root on a node of the cluster"
+        )
+    elif asked.refusal is Refusal.SILENT:
+        hint = f"look at the log of PostgreSQL on {primary}; Pacemaker replaces a server that stays silent"
+        yield Trouble(State.DOWN, f"the primary {primary} does not answer at the writer address: {short}", hint)
+    elif asked.standby:
+        yield Trouble(
+            State.DOWN, "a standby answers at the writer address: the primary is just changing", "cls_status again; cls_start waits for the end"
+        )
+    elif asked.answered and asked.confirming < needed(asked.names):
+        seen = f"{asked.confirming} of {needed(asked.names)} standbys confirm ({' '.join(sorted(named_in(asked.names)))} may)"
+        yield Trouble(State.DOWN, f"commits wait on {primary}: {seen}", "bring a standby back; what is wrong with them stands below")
+    elif asked.waiting > PATIENCE:
+        yield Trouble(
+            State.DOWN,
+            f"a commit on {primary} has been waiting for a standby for {asked.waiting:.0f} s",
+            "cls_status again: a silent standby is replaced",
+        )
+
+
+def _nodes(report: Report) -> Iterator[Trouble]:
+    if report.named is None:
+        return
+    for row in report.rows:
+        if row.name in (report.named.nodes or [one.name for one in report.rows]):
+            found = _node(report, row)
+            if found is not None:
+                yield found
+
+
+def _node(report: Report, row: Row) -> Trouble | None:
+    """The first thing that keeps a member from doing its part."""
+    host = next((host for host in report.view.hosts if host.name == row.name), None)
+    if host is not None and host.unclean:
+        hint = f"make sure that {row.name} is off, then: pcs stonith confirm {row.name}"
+        return Trouble(State.DEGRADED, f"{row.name} is UNCLEAN: the cluster does not know whether it is off", hint)
+    if not row.online:
+        return Trouble(
+            State.DEGRADED, f"{row.name} is offline", f"switch it on; then, if the cluster does not start with it: pcs cluster start {row.name}"
+        )
+    if row.standby:
+        return Trouble(State.DEGRADED, f"{row.name} is in standby and runs nothing", f"cls_unstandby_node {row.name}")
+    if row.maintenance and not report.maintenance:
+        return Trouble(State.DEGRADED, f"{row.name} is in maintenance: nothing is started or stopped there", f"cls_unmaintenance_node {row.name}")
+    if row.repair:
+        return _repair(row)
+    return _server(report, row)
+
+
+def _repair(row: Row) -> Trouble:
+    what, _, rest = (row.repair or "").partition(" ")
+    if what == "failed":
+        return Trouble(State.DEGRADED, f"the repair of {row.name} was given up: {rest.lstrip('- ')}", f"on {row.name}: cls_rebuild_slave")
+    return Trouble(State.DEGRADED, f"{row.name} is being repaired: {row.repair}", "wait; cls_status --watch shows how far it is")
+
+
+def _server(report: Report, row: Row) -> Trouble | None:
+    """PostgreSQL of a member that is online."""
+    named = report.named
+    if named is None or named.disabled:
+        return None
+    ban = next((ban for ban in report.bans if ban.node == row.name and ban.resource in {named.promotable, named.primitive} and not ban.role), None)
+    if ban is not None:
+        return Trouble(
+            State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
+        )
+    if row.role in {"stopped", "failed"} and not any(_is_current(report, one) and one.node == row.name for one in report.view.failed):
+        return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "cls_start")
+    primary = report.primary
+    if row.role == "started" and primary and not _streams(report, row):
+        unseen = "its primary has no connection of it" if report.asked.answered else f"status {row.status or 'unknown'}"
+        seen = f"state {row.state}" if row.state else unseen
+        return Trouble(
+            State.DEGRADED,
+            f"{row.name} does not stream from {primary} ({seen})",
+            f"the log of PostgreSQL on {row.name} tells why; cls_check finds the usual causes",
+        )
+    return None
+
+
+def _until(ends: str) -> str:
+    return f"until {ends}" if ends else "for good"
+
+
+def _streams(report: Report, row: Row) -> bool:
+    return row.state == "streaming" if report.asked.answered and not report.asked.standby else row.status in STREAMING
+
+
+def _bans(report: Report) -> Iterator[Trouble]:
+    """Bans from the promoted role, and of the addresses: the next failover may miss that node."""
+    named = report.named
+    for ban in report.bans if named else ():
+        assert named is not None  # noqa: S101  for the type checker
+        whole = ban.resource in {named.promotable, named.primitive} and not ban.role
+        if not whole and ban.resource in {named.promotable, named.primitive, *named.companions}:
+            role = f" as {ban.role.lower()}" if ban.role else ""
+            what = f"{ban.resource} is banned from {ban.node}{role} ({_until(ban.ends)})"
+            yield Trouble(State.DEGRADED, what, f"pcs resource clear {ban.resource} {ban.node}")
+
+
+def _failures(report: Report) -> Iterator[Trouble]:
+    for one in report.view.failed:
+        resource, operation, _ = operation_of(one)
+        if _is_current(report, one):
+            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", mending(one))
+        else:
+            yield Trouble(
+                State.HEALTHY, f"{resource} has failed to {operation} on {one.node}, and works again", f"cls_cleanup {resource}  forgets it"
+            )
+
+
+def operation_of(failed: FailedAction) -> tuple[str, str, str]:
+    """Resource, operation and interval of an operation's key.
+
+    >>> from pha4pgsql.text import FailedAction
+    >>> operation_of(FailedAction("vip_a_monitor_10000", *[""] * 9))
+    ('vip_a', 'monitor', '10000')
+    """
+    resource, operation, interval = [*failed.operation.rsplit("_", 2), "", ""][:3]
+    return resource.partition(":")[0], operation, interval
+
+
+def _is_current(report: Report, failed: FailedAction) -> bool:
+    """Whether the resource still does not work there; one that runs elsewhere does not have to."""
+    resource, operation, _ = operation_of(failed)
+    parts = [part for one in report.view.resources for part in one.instances if part.id.partition(":")[0] == resource]
+    single = any(one.kind == "resource" and one.id == resource for one in report.view.resources)
+    running = [
+        part for part in parts if (single or failed.node in part.nodes) and part.nodes and part.role not in {"Stopped", "Starting", "Stopping"}
+    ]
+    healthy = [part for part in running if not {"FAILED", "blocked"} & set(part.flags)]
+    offline = any(row.name == failed.node and not row.online for row in report.rows)
+    stopped = report.named is not None and report.named.disabled and operation != "stop"
+    return not healthy and not offline and not stopped
+
+
+def mending(failed: FailedAction) -> str:
+    """What to type for a failure, by the agent's own words."""
+    resource, _, _ = operation_of(failed)
+    if "forked off" in failed.reason:
+        return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
+    if "no copy of" in failed.reason or "not whole" in failed.reason:
+        return f"on {failed.node}: cls_rebuild_slave"
+    return f"correct the cause, then: cls_cleanup {resource}"
+
+
+def _resources(report: Report) -> Iterator[Trouble]:
+    """What Pacemaker does not manage, and what should run and does not."""
+    for one in report.view.resources:
+        flags = {*one.flags, *(flag for part in one.instances for flag in part.flags)}
+        if "unmanaged" in flags and not report.maintenance and not any(row.maintenance for row in report.rows):
+            yield Trouble(State.DEGRADED, f"{one.id} is unmanaged: Pacemaker does not look after it", f"pcs resource manage {one.id}")
+        if "blocked" in flags:
+            yield Trouble(
+                State.DEGRADED,
+                f"{one.id} is blocked: Pacemaker cannot stop it, and does nothing with it",
+                f"correct the cause, then: cls_cleanup {one.id}",
+            )
+    named = report.named
+    if named is None or named.disabled or not report.primary:
+        return
+    standbys = [row for row in report.rows if row.online and row.role == "started"]
+    for vip in named.readers:
+        if report.vips.get(vip) is None and standbys:
+            yield Trouble(State.DEGRADED, f"{vip} runs on no node: there is no reader address", f"cls_cleanup {vip}")
+
+
+def _reading(report: Report) -> Iterator[Trouble]:
+    if report.reading is not None and report.primary:
+        found = readers(report.reading)
+        if found is not None:
+            yield found
+
+
+def readers(reading: Reading) -> Trouble | None:
+    """Why readers get nowhere, when they do."""
+    if not reading.expected or (reading.director and reading.pool.serves):
+        return None
+    if reading.director is None:
+        hint = f"it runs where a standby and IPVS are; correct what failed, then: cls_cleanup {reading.resource}"
+        return Trouble(State.DEGRADED, f"{reading.resource} runs on no node: there is no reader address", hint)
+    seen = "no real server takes connections" if reading.pool.at else "the director has not told its real servers"
+    hint = "a standby is one when it replicates, its port answers and its weight is above 0; the director's log tells which is missing"
+    return Trouble(State.DEGRADED, f"{seen}: readers are refused", hint)
+
+
+FINDERS: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _set, _primary, _nodes, _bans, _failures, _resources, _reading)
