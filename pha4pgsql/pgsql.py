@@ -36,6 +36,7 @@ from pha4pgsql.words import (
     Answer,
     Attributes,
     Ballot,
+    Checkpoint,
     Follow,
     Follower,
     Launch,
@@ -59,6 +60,7 @@ from pha4pgsql.words import (
     Store,
     Upstream,
     Vote,
+    Wish,
     slot_word,
 )
 
@@ -78,6 +80,10 @@ ANSWER_PATIENCE = 4.0
 """Seconds a candidate waits for answers that are missing."""
 ASYNC_PATIENCE = 0.5
 """The same in async mode, where nobody's answer is needed."""
+RAISED = "INFINITY"
+"""The promotion score by which a switchover begins: above a primary's with any stickiness of a person's choice."""
+HANDOVER = 1.0
+"""Seconds a candidate of a switchover waits for the old primary's last word."""
 MARGIN = 5.0
 """Seconds before the end of an operation at which it has to say how far it came."""
 
@@ -387,7 +393,7 @@ def winners(scene: Scene) -> list[str]:
 
 
 def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:
-    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order of the list.
+    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order.
 
     The first primary of all is by the order of node_list, as the walkthrough has it.
     """
@@ -430,11 +436,14 @@ def promote(scene: Scene) -> Procedure:
             yield [_next_round(scene)]
             return outcome
         scene = yield []
+    scene = yield from _last_word(scene)
     scene, verdict = yield from _campaign(scene, ballot)
+    if isinstance(verdict, Elected):
+        verdict = _handed_over(scene, verdict)
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) else ""
         scores: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
-        yield [*attributes(scene, scores), _next_round(scene)]
+        yield [*attributes(scene, {**scores, **_wishes(scene)}), _next_round(scene)]
         return Outcome(False, verdict.reason)
     mine = dict(verdict.answers)[scene.me].lsn
     followers = can_follow(scene, verdict)
@@ -466,6 +475,54 @@ def _campaign(scene: Scene, ballot: Ballot) -> Generator[Sequence[Action], Scene
     if isinstance(verdict, Elected) and scene.instance.lsn != dict(verdict.answers)[scene.me].lsn:
         verdict = Lost(f"the end of the local WAL is now {scene.instance.lsn}, not {dict(verdict.answers)[scene.me].lsn} as answered")
     return scene, verdict
+
+
+def _predecessors(scene: Scene) -> tuple[str, ...]:
+    """In a switchover to this node the old primary, else nobody: a wish alone is none, the primary may have died under it."""
+    if not scene.state.eras or scene.attribute(scene.me, attribute_name(scene.rules, "score")) != RAISED:
+        return ()
+    asked = (scene.me, scene.state.eras[-1].term)
+    return tuple(node for node in scene.others if (wish := _wish_at(scene, node)) and (wish.target, wish.term) == asked)
+
+
+def _last_word(scene: Scene) -> Look:
+    """Wait a moment for what the old primary shows after its demotion."""
+    began = scene.elapsed
+    while scene.elapsed - began < HANDOVER and scene.left > MARGIN:
+        if not any(scene.vote(node).reign == scene.state.eras[-1].term for node in _predecessors(scene)):
+            break
+        scene = yield []
+    return scene
+
+
+def _handed_over(scene: Scene, verdict: Elected) -> Elected | Lost:
+    """In a switchover the old primary's last record, its shutdown checkpoint, has to be here; else it would have left the history.
+
+    Not a matter of safety: what is missing was confirmed to nobody. If it is missing the wish is dropped, and the old primary is preferred.
+    """
+    mine = dict(verdict.answers)[scene.me].lsn
+    for node in _predecessors(scene):
+        end = scene.vote(node).lsn
+        if end > mine and term_at(scene.vote(node).eras, end) == scene.state.eras[-1].term:
+            return Lost(f"{node} ended at {end}, {scene.me} has {mine}: the rest has not arrived, so {node} had better stay primary", node)
+    return verdict
+
+
+def _wish_at(scene: Scene, node: str) -> Wish | None:
+    """What the primary of this node is, or was, asked."""
+    return Wish.parse(scene.attribute(node, attribute_name(scene.rules, "switch")) or "")
+
+
+def wished(scene: Scene) -> Wish | None:
+    """What this primary is asked: only by its present term, and only for another member."""
+    wish = _wish_at(scene, scene.me)
+    return wish if wish and wish.term == scene.state.reign != NEVER and wish.target in scene.others else None
+
+
+def _wishes(scene: Scene, kept: Wish | None = None) -> dict[tuple[str, str], str | None]:
+    """Wishes come to an end: at this node after so many looks of its primary, at all others now."""
+    left = str(kept._replace(looks=kept.looks - 1)) if kept and kept.looks > 1 else None
+    return {(node, "switch"): left if node == scene.me else None for node in scene.rules.members}
 
 
 def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
@@ -576,7 +633,7 @@ def reign(scene: Scene) -> Procedure:
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
-    steps = report(scene) if scene.instance.run is Run.PRIMARY and scene.state.reign == term else []
+    steps = [*prepare(scene), *report(scene)] if scene.instance.run is Run.PRIMARY and scene.state.reign == term else []
     if steps:
         yield steps
     return Outcome(True)
@@ -628,6 +685,12 @@ def _steer(scene: Scene, *, until: float) -> Look:
     return scene
 
 
+def prepare(scene: Scene) -> list[Action]:
+    """What makes a switchover short: no checkpoint of minutes when the server ends."""
+    wish = wished(scene)
+    return [Checkpoint()] if wish and scene.instance.checkpoint < wish.since else []
+
+
 def lacking(scene: Scene) -> bool:
     """Whether a primary should look after its set now: its commits wait for somebody who does not stream, or it is outvoted."""
     if scene.state.reign != NEVER and outvoted(scene.state.reign, dict(scene.votes), scene.rules.members):
@@ -666,8 +729,9 @@ def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
 def choose_names(scene: Scene) -> str:
     """The final synchronous_standby_names of a primary: all others in quorum mode, k streaming members in sync mode.
 
-    A member that is named and streams stays named; else one that is not the DC comes first (its loss would cost the
-    cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
+    The one that an operator wants as next primary comes first. A member that is named and streams stays named; else one that
+    is not the DC comes first (its loss would cost the cluster a second, see docs/decisions.md). With fewer than k streaming
+    the set stays as it is: commits wait.
     """
     rules = scene.rules
     if rules.mode is Mode.QUORUM:
@@ -675,8 +739,11 @@ def choose_names(scene: Scene) -> str:
     streaming = {follower.name for follower in reachable(scene)}
     if len(streaming) < rules.sync_count:
         return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me)
-    named = named_in(scene.instance.names)
-    order = sorted(streaming, key=lambda node: (node not in named or scene.instance.names.startswith("ANY"), _preference(scene, node)))
+    named, wish = named_in(scene.instance.names), wished(scene)
+    order = sorted(
+        streaming,
+        key=lambda node: (not wish or node != wish.target, node not in named or scene.instance.names.startswith("ANY"), _preference(scene, node)),
+    )
     return _named(order[: rules.sync_count])
 
 
@@ -711,7 +778,7 @@ def report(scene: Scene) -> list[Action]:
         if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
             status[node, "status"], status[node, "score"], status[node, "master-baseline"] = words[1], words[2], None
             status[node, "xlog-loc"] = None
-    steps = attributes(scene, status, data)
+    steps = attributes(scene, {**status, **_wishes(scene, wished(scene))}, data)
     info = repl_info(scene)
     properties: list[tuple[str, str | None]] = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
     if scene.round <= scene.state.reign.round:

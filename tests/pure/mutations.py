@@ -545,4 +545,30 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("vote", "    if statement.number <= state.said.number or", "    if statement == state.said or"),
         ),
     ),
+    Mutation(
+        "a wish makes the set smaller",
+        (("pgsql", "    return _named(order[: rules.sync_count])\n", "    return _named(order[: 1 if wish else rules.sync_count])\n"),),
+        where=("sync 5/2",),
+    ),
+    Mutation(
+        "a wish names a standby that does not stream",
+        (("pgsql", "    order = sorted(\n        streaming,\n", "    order = sorted(\n        streaming | ({wish.target} if wish else set()),\n"),),
+        covered="nobody confirms in its place: commits wait, and none is acknowledged with fewer copies",
+    ),
+    Mutation(
+        "the old primary's last record is not looked for",
+        (("pgsql", "        if end > mine and term_at(scene.vote(node).eras, end) == scene.state.eras[-1].term:\n", "        if False:\n"),),
+        covered="what the elected target lacks was confirmed to nobody; the old primary would have to be rewound, no more",
+    ),
+    Mutation(
+        "the old primary's last word is awaited after the election",
+        (
+            (
+                "pgsql",
+                "    scene = yield from _last_word(scene)\n    scene, verdict = yield from _campaign(scene, ballot)\n",
+                "    scene, verdict = yield from _campaign(scene, ballot)\n    scene = yield from _last_word(scene)\n",
+            ),
+        ),
+        covered="no answer is given while the executor promotes; a statement that pgwatch stores meanwhile is of a primary whose voters confirm nothing here",
+    ),
 )

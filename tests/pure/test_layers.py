@@ -18,14 +18,14 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader"),
     # one adapter for each part of the world
     3: (
-        "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "pacemaker", "resident", "site", "netlink_line", "ipvs",
+        "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "outage", "pacemaker", "resident", "site", "netlink_line", "ipvs",
         "lab_kernel", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks", "reader_node",
     ),
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start",
-        "cli_tools", "reader_cluster", "cli_reader",
+        "cli_switch", "cli_tools", "reader_cluster", "cli_reader",
         "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",

@@ -206,6 +206,7 @@ class World:
 
     def __init__(self, rules: Rules, seed: int, core: Core = REAL, *, trace: bool = False) -> None:
         self.rules, self.core, self.random = rules, core, random.Random(seed)
+        self.operator = random.Random(f"operator {seed}")  # a dice of his own, so that his wishes do not change what else happens
         self.nodes = {name: Node(name) for name in rules.members}
         self.published: dict[str, list[Vote]] = {name: [] for name in rules.members}
         self.links = {(one, other) for one in rules.members for other in rules.members if one != other}
@@ -327,7 +328,9 @@ class World:
             self.override,
             online=frozenset(name for name, other in self.nodes.items() if other.up),
             dc=self.dc,
-            attributes=tuple(self.attributes.items()) if self.fair else (),
+            attributes=tuple(
+                (key, value) for key, value in self.attributes.items() if self.fair or key[1].endswith("-switch") or value == "INFINITY"
+            ),
             elapsed=elapsed,
             left=limit - elapsed,
         )
