@@ -24,7 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
-        "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start",
+        "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start", "cli_standby",
         "cli_switch", "cli_tools", "reader_cluster", "cli_reader",
         "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
