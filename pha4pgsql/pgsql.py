@@ -392,14 +392,20 @@ def winners(scene: Scene) -> list[str]:
     return [node for node in able(dict(scene.votes), scene.rules, override=scene.override) if runs(scene, node)]
 
 
-def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, int]:
-    """Whom to try first: who has failed least, who is furthest, who is not the DC (its loss costs a second), the order.
+def _fitness(scene: Scene, node: str) -> tuple[int, tuple[Ballot, Lsn], bool, bool, int]:
+    """Whom to try first: who has failed least, who is furthest, whom the operator named, who is not the DC (its loss costs a second), the order.
 
     The first primary of all is by the order of node_list, as the walkthrough has it.
     """
     vote = scene.vote(node)
     place = (term_at(vote.eras, vote.lsn), vote.lsn)
-    return (-dict(scene.failures).get(node, 0), place, place[0] == NEVER or node != scene.dc, -scene.rules.members.index(node))
+    return (
+        -dict(scene.failures).get(node, 0),
+        place,
+        node == scene.override,
+        place[0] == NEVER or node != scene.dc,
+        -scene.rules.members.index(node),
+    )
 
 
 def _settle(scene: Scene) -> Look:

@@ -25,7 +25,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start", "cli_standby",
-        "cli_switch", "cli_tools", "reader_cluster", "cli_reader",
+        "cli_switch", "cli_reset", "cli_tools", "reader_cluster", "cli_reader",
         "pcs_lines", "pcs", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
