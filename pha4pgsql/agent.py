@@ -200,8 +200,9 @@ def _hear(site: Site, event: str, nodes: tuple[str, ...]) -> Outcome:
         return site.reign() if site.instance(disk=False).run is Run.PRIMARY else Outcome(True)
     source = postgres.upstream(site.settings)
     followed = event == "post-promote" and source is not None and source.node == nodes[0]
-    awaited = event in ("post-demote", "post-stop") and _somebody_stands(site, nodes)
-    if event == "post-start" or followed or awaited or site.context.node in nodes:
+    own = site.context.node in nodes
+    awaited = event in ("post-demote", "post-stop") and not own and _somebody_stands(site, nodes)
+    if event == "post-start" or followed or awaited or own:
         return Outcome(True)
     return site.drive(pgsql.follow) if site.instance(disk=False).run is Run.STANDBY else Outcome(True)
 

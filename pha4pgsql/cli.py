@@ -1,7 +1,7 @@
-"""The operators' commands cls_start, cls_stop, cls_master and cls_cleanup: arguments, waiting, words, exit codes.
+"""What the operators' commands have in common: arguments, one look, what is missing, words, exit codes; and cls_master.
 
 All of them read names and parameters from the cluster's own configuration, so they work from any directory and for any resource names.
-Exit codes: 0 done, 1 not reached, 2 the primary side is up but the standby side is not (cls_start), 100 wrong usage,
+Exit codes: 0 done, 1 not reached, 100 wrong usage,
 101 the cluster cannot be asked on this node, 102 no quorum.
 """
 
@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pha4pgsql import VERSION, cli_status, pacemaker, paths, text
+from pha4pgsql.checks import must
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from pha4pgsql.checks import Check
     from pha4pgsql.text import Cluster, Named
 
 USAGE, NO_QUORUM = 100, 102
@@ -31,8 +32,6 @@ REPLICATING = ("LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENT
 
 SERVING = ("PRI", "HS:sync", "HS:quorum", "HS:potential", "HS:async")
 """The values of status that go with them: data-status outlives a reboot, so it alone may be a memory."""
-
-POLL = 0.2
 
 
 class WithoutQuorum(ClusterRefusal):
@@ -144,10 +143,15 @@ def need_quorum() -> None:
         )
 
 
-def need_management(site: Site) -> None:
-    """Refuse to wait for what Pacemaker was told not to do."""
-    if site.cluster.property_is("maintenance-mode", default=False):
-        raise ClusterRefusal("the cluster is in maintenance mode: Pacemaker starts and stops nothing", "pcs property set maintenance-mode=false")
+def quorum() -> Check:
+    """The same as a precondition of a procedure."""
+    return must(
+        "this node is in a partition with quorum",
+        pacemaker.quorate(),
+        "this node is in a partition without quorum, where Pacemaker starts nothing and remembers nothing for certain",
+        "run the command on a node of the majority; cls_status shows what this node knows",
+        NO_QUORUM,
+    )
 
 
 # ---------------------------------------------------------------- what is still missing: pure
@@ -211,22 +215,7 @@ def still_running(site: Site) -> list[str]:
     return found
 
 
-# ---------------------------------------------------------------- waiting
-
-
-def wait_until(check: Callable[[Site], list[str]], limit: float) -> list[str]:
-    """Look until nothing is missing, or `limit` seconds have passed; return what is still missing. Changes are told on standard error."""
-    begin = time.monotonic()
-    told: list[str] = []
-    while missing := check(look()):
-        elapsed = time.monotonic() - begin
-        if missing != told:
-            print(f"{elapsed:5.1f} s  waiting: {'; '.join(missing)}", file=sys.stderr, flush=True)
-            told = missing
-        if elapsed >= limit:
-            return missing
-        time.sleep(POLL)
-    return []
+# ---------------------------------------------------------------- what did not come
 
 
 def explain(missing: Sequence[str], limit: float) -> Failure:
@@ -259,68 +248,6 @@ def conditions(site: Site) -> list[str]:
 # ---------------------------------------------------------------- the commands
 
 
-def start(argv: Sequence[str]) -> int:
-    """cls_start: enable the set and wait until it serves."""
-    parser = Parser("cls_start", description="Start the replicated PostgreSQL set and its addresses, and wait until it serves.")
-    _limit(parser)
-    return main(parser, _start, argv)
-
-
-def _limit(parser: Parser) -> None:
-    parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="how long to wait for each side (default: 30)")
-
-
-def _start(options: argparse.Namespace) -> int:
-    need_root()
-    site = look()
-    need_quorum()
-    need_management(site)
-    forgive(site)
-    enable(site.named)
-    for code, check in ((1, missing_for_primary), (2, missing_for_standbys)):
-        missing = wait_until(check, options.timeout)
-        if missing:
-            print(f"cls_start: {explain(missing, options.timeout)}", file=sys.stderr)
-            return code
-    print("start resource successful")
-    return 0
-
-
-def forgive(site: Site) -> None:
-    """Forget the failures of the set and of what goes with it; with a fail count at the limit Pacemaker would not even try."""
-    cluster, named, _ = site
-    failed = {name for member in cluster.members.values() for name in member.failures}
-    for name, inside in ((named.promotable, named.primitive), *((one, one) for one in named.companions)):
-        if inside in failed or name == named.promotable:
-            pacemaker.cleanup(name)
-
-
-def enable(named: Named) -> None:
-    """Take back what cls_stop, or `pcs resource disable`, has set."""
-    if named.disabled:
-        pacemaker.set_meta(named.promotable, "target-role", None)
-
-
-def stop(argv: Sequence[str]) -> int:
-    """cls_stop: disable the set and wait until nothing of it runs."""
-    parser = Parser("cls_stop", description="Stop the replicated PostgreSQL set on all nodes, and its addresses with it.")
-    _limit(parser)
-    return main(parser, _stop, argv)
-
-
-def _stop(options: argparse.Namespace) -> int:
-    need_root()
-    site = look()
-    need_quorum()
-    need_management(site)
-    pacemaker.set_meta(site.named.promotable, "target-role", "Stopped")
-    missing = wait_until(still_running, options.timeout)
-    if missing:
-        raise explain(missing, options.timeout)
-    print("stop resource successful")
-    return 0
-
-
 def master(argv: Sequence[str]) -> int:
     """cls_master: the primary's node name."""
     return main(Parser("cls_master", description="Print the name of the node where PostgreSQL is promoted."), _master, argv)
@@ -334,28 +261,3 @@ def _master(_: argparse.Namespace) -> int:
         raise ClusterRefusal(missing_for_primary(site)[0], "cls_status shows why")
     print(primaries[0])
     return 0
-
-
-def cleanup(argv: Sequence[str]) -> int:
-    """cls_cleanup: forget failures."""
-    parser = Parser("cls_cleanup", description="Forget failed actions and fail counts, so that Pacemaker tries again.")
-    parser.add_argument("resource", nargs="?", help="only this resource (default: all)")
-    return main(parser, _cleanup, argv)
-
-
-def _cleanup(options: argparse.Namespace) -> int:
-    need_root()
-    need_quorum()
-    view = text.view(cli_status.parse(pacemaker.status()))
-    if options.resource and not _exists(view, options.resource):
-        names = " ".join(one.id for one in view.resources) or "none"
-        raise ClusterRefusal(f"there is no resource {options.resource}, the cluster has: {names}", "leave the name out to clean up all of them")
-    pacemaker.cleanup(options.resource)
-    for one in view.failed:
-        print(f"forgotten: {one.operation} on {one.node}: {one.reason or one.said}")
-    print(f"Cleaned up {options.resource or 'all resources'} on all nodes")
-    return 0
-
-
-def _exists(view: text.View, name: str) -> bool:
-    return any(name == one.id or any(name == part.id for part in one.instances) for one in view.resources)

@@ -13,12 +13,12 @@ import ipaddress
 import os
 import socket
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from pha4pgsql import cli, config, errand, paths, reader, reader_cluster, reader_node, remote, replicas
-from pha4pgsql.checks import Answer
+from pha4pgsql import cli, config, errand, paths, procedure, reader, reader_cluster, reader_node, remote, replicas
+from pha4pgsql.checks import must
+from pha4pgsql.procedure import Plan, Step
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 NODE, CLUSTER = "node", "cluster"
 VERBS: dict[str, dict[str, errand.Verb]] = {NODE: reader_node.VERBS, CLUSTER: reader_cluster.VERBS}
 PYTHON = ("/usr/bin/python3", "-IS")
-POLL = 0.2
 WAIT = 60.0
 
 
@@ -71,11 +70,7 @@ def _remove_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only say what is so, and what would be done")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--timeout", type=cli.seconds, default=WAIT, metavar="SECONDS", help="how long to wait for each thing (default: 60); not for a copy"
-    )
+    procedure.options(parser, timeout=WAIT, waits_for="each thing; not for a copy")
 
 
 # ---------------------------------------------------------------- where the work is done
@@ -202,58 +197,6 @@ def parameters(settings: Config, options: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-# ---------------------------------------------------------------- steps
-
-
-class Step(NamedTuple):
-    """One step of a procedure: what it is, whether a look showed it done, and what does it."""
-
-    what: str
-    done: bool
-    do: Callable[[], object]
-
-
-def carry_out(steps: Sequence[Step], say: Say) -> None:
-    """Do what is not done, in order. An interruption between any two leaves something that the same command finishes."""
-    for step in steps:
-        if not step.done:
-            say(step.what)
-            step.do()
-
-
-def show(steps: Sequence[Step]) -> None:
-    for step in steps:
-        print(f"{'done    ' if step.done else 'would   '}{step.what}")
-
-
-def _stopwatch() -> Say:
-    began = time.monotonic()
-    return lambda text: print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
-
-
-def _agree(options: argparse.Namespace, question: str) -> None:
-    """Ask a person; a program has to say --yes."""
-    if options.yes:
-        return
-    if not sys.stdin.isatty():
-        raise ClusterRefusal(f"{question}: nobody can be asked here, nothing was changed", "cls_reader ... --yes")
-    if input(f"{question}? [y/N] ").strip().lower() not in {"y", "yes"}:
-        raise ClusterRefusal("nothing was changed")
-
-
-def await_(check: Callable[[], str], limit: float, say: Say) -> str:
-    """Look until nothing is missing or the time is over; return what is still missing. Changes are told."""
-    deadline, told = time.monotonic() + limit, ""
-    while missing := check():
-        if missing != told:
-            say(f"waiting: {missing}")
-            told = missing
-        if time.monotonic() > deadline:
-            return missing
-        time.sleep(POLL)
-    return ""
-
-
 # ---------------------------------------------------------------- add
 
 
@@ -261,25 +204,14 @@ def _add(options: argparse.Namespace) -> int:
     cli.need_root()
     if options.weight and not (options.weight.isdigit() and int(options.weight) <= 65535):
         raise ConfigurationError(f"--weight is {options.weight!r}, expected a number from 0 to 65535")
-    say = _stopwatch()
+    say = procedure.stopwatch()
     with _job(options, say) as job:
         ground = survey(job, again=options.again)
-        found = reader.checks(ground)
-        refused = [check for check in found if check.answer is Answer.NO]
-        steps = add_steps(job, ground, options, say)
-        notes = [*reader.remarks(ground), *_configured(job)]
-        if options.dry_run:
-            print(*found, *(f"note    {remark}" for remark in notes), sep="\n")
-            print()
-            show(steps)
-            return int(bool(refused))
-        if refused:
-            raise ClusterRefusal(f"{job.name} cannot be added, nothing was changed" + "".join(f"\n  {one}" for one in refused), refused[0].hint)
-        _agree(options, f"{'copy the primary anew to' if reader.copies(ground) else 'finish'} {job.name} and let readers in")
-        for remark in notes:
-            say(f"note: {remark}")
-        carry_out(steps, say)
-    print(f"{job.name} is a read server")
+        what = f"{'copy the primary anew to' if reader.copies(ground) else 'finish'} {job.name}, and let readers in"
+        risk = "\n".join([*reader.remarks(ground), *_configured(job), what])
+        done = procedure.perform(Plan(reader.checks(ground), add_steps(job, ground, options, say), risk, insists=True), options, say)
+    if done:
+        print(f"{job.name} is a read server")
     return 0
 
 
@@ -336,39 +268,39 @@ def add_steps(job: Job, ground: Ground, options: argparse.Namespace, say: Say) -
     slots: list[Step] = [
         Step(
             f"drop the slot {job.slot}, which an interrupted copy has left",
-            not copy or not slot_left,
             lambda: job.cluster("free_slot", **job.asking, slot=job.slot),
+            not copy or not slot_left,
         ),
         Step(
             f"copy the primary to {job.parameters['pgdata']} on {name} ({reader.megabytes(size)}), slot {job.slot}",
-            not copy,
             lambda: job.node("clone", **job.wish, slot=job.slot, replace=options.again),
+            not copy,
         ),
     ]
     return [
-        Step(f"lay the passfile on {name}", bool(node.get("prepared")), lambda: job.node("secret", **job.wish)),
-        *([Step(f"stop PostgreSQL on {name}", not node.get("running"), lambda: job.node("stop", **job.wish, keep=True))] if copy else []),
+        Step(f"lay the passfile on {name}", lambda: job.node("secret", **job.wish), bool(node.get("prepared"))),
+        *([Step(f"stop PostgreSQL on {name}", lambda: job.node("stop", **job.wish, keep=True), not node.get("running"))] if copy else []),
         *slots,
         Step(
             f"make it a standby of {job.settings.writer_vip} that calls itself {name}",
-            not copy and bool(node.get("configured")),
             lambda: job.node("configure", **job.wish),
+            not copy and bool(node.get("configured")),
         ),
-        Step(f"start PostgreSQL on {name}", not copy and bool(node.get("settled")), lambda: job.node("start", **job.wish)),
-        Step(f"wait until {name} streams", not copy and streaming, lambda: streams(job, options.timeout, say)),
-        Step(f"drop the slot {job.slot}", not copy and not slot_left, lambda: job.cluster("free_slot", **job.asking, slot=job.slot)),
-        Step(f"answer no ARP for {vip} on {name}, and carry it on lo", bool(node.get("carries")), lambda: job.node("attach", **job.wish)),
+        Step(f"start PostgreSQL on {name}", lambda: job.node("start", **job.wish), not copy and bool(node.get("settled"))),
+        Step(f"wait until {name} streams", lambda: streams(job, options.timeout, say), not copy and streaming),
+        Step(f"drop the slot {job.slot}", lambda: job.cluster("free_slot", **job.asking, slot=job.slot), not copy and not slot_left),
+        Step(f"answer no ARP for {vip} on {name}, and carry it on lo", lambda: job.node("attach", **job.wish), bool(node.get("carries"))),
         Step(
             f"reach {name} from the cluster",
-            name in listed and in_pool,
             lambda: job.cluster("reach", address=job.address, port=job.settings.pgsql_pgport),
+            name in listed and in_pool,
         ),
         Step(
             f"put {name} into `readers` of {ground.cluster['director'] or 'the director'}",
-            name in listed and weight in {"", listed[name]},
             lambda: job.cluster("put", name=name, weight=weight),
+            name in listed and weight in {"", listed[name]},
         ),
-        Step(f"wait until {name} is in the pool", in_pool, lambda: joins(job, options.timeout, say)),
+        Step(f"wait until {name} is in the pool", lambda: joins(job, options.timeout, say), in_pool),
     ]
 
 
@@ -395,7 +327,7 @@ def streams(job: Job, limit: float, say: Say) -> None:
             f", {reader.megabytes(found.lag_bytes)} behind" if found.lag_bytes > 0 else ""
         )
 
-    left = await_(missing, limit, say)
+    left = procedure.wait(missing, limit, say)
     if left:
         seen = job.node("condition", **job.wish)
         why = f": {seen['complaint']}" if seen["complaint"] else ""
@@ -414,7 +346,7 @@ def joins(job: Job, limit: float, say: Say) -> None:
             return "the director runs on no node"
         return "" if reader.pooled(seen["pool"], job.name, job.address) else f"the director on {seen['runs']} has not got it yet"
 
-    left = await_(missing, limit, say)
+    left = procedure.wait(missing, limit, say)
     if left:
         raise ClusterRefusal(f"{left} after {limit:g} s; {job.name} itself is ready", "cls_status shows the director; its log says what it misses")
 
@@ -424,28 +356,25 @@ def joins(job: Job, limit: float, say: Say) -> None:
 
 def _remove(options: argparse.Namespace) -> int:
     cli.need_root()
-    say = _stopwatch()
+    say = procedure.stopwatch()
     settings = config.load(options.config)
     if options.name.lower() in {node.lower() for node in settings.nodes}:
         raise ConfigurationError(
-            f"{options.name} is a member of the cluster, expected a read server", "pcs node standby takes a member out of service"
+            f"{options.name} is a member of the cluster, expected a read server", f"cls_standby_node {options.name} takes a member out of service"
         )
     with _machines(settings, say) as (_, cluster, far):
         node, lost = _node_or_why(options.name, far, say)
         job = Job(options.name, _resolve(options.name), settings, parameters(settings, options), node, cluster)
-        steps = remove_steps(job, options, say, there=not lost)
-        if options.dry_run:
-            print(*([f"no      {options.name} can be reached: {lost}"] if lost else []), sep="\n")
-            show(steps)
-            return int(bool(lost))
-        _agree(options, f"take {job.name} out of service{' and delete its data' if options.delete_data else ''}")
-        carry_out(steps, say)
-    if lost:
+        reached = must(f"{options.name} can be reached", None if lost else True, lost)
+        risk = f"take {job.name} out of service{' and delete its data' if options.delete_data else ''}"
+        done = procedure.perform(Plan([reached], remove_steps(job, options, say, there=not lost), risk, insists=True), options, say)
+    if done and lost:
         raise ClusterRefusal(
             f"{job.name} is out of the pool, but it could not be reached, and carries {settings.reader_vip} and runs PostgreSQL if it is up: {lost}",
             f"run cls_reader remove {job.name} again when it can be reached",
         )
-    print(f"{job.name} is no read server any more")
+    if done:
+        print(f"{job.name} is no read server any more")
     return 0
 
 
@@ -465,19 +394,18 @@ def remove_steps(job: Job, options: argparse.Namespace, say: Say, *, there: bool
     name = job.name
     pooled, listed = reader.pooled(seen["pool"], name, job.address) is not None, name in reader.listed(seen["readers"])
     cluster = [
-        Step(f"take {name} out of `readers` of {seen['director'] or 'the director'}", not listed, lambda: job.cluster("put", name=name, out=True)),
-        Step(f"wait until {name} has left the pool, its connections drained", not pooled and not listed, lambda: leaves(job, options.timeout, say)),
+        Step(f"take {name} out of `readers` of {seen['director'] or 'the director'}", lambda: job.cluster("put", name=name, out=True), not listed),
+        Step(f"wait until {name} has left the pool, its connections drained", lambda: leaves(job, options.timeout, say), not pooled and not listed),
     ]
     machine = [
-        Step(f"give {job.settings.reader_vip} up on {name}, and its ARP settings back", False, lambda: job.node("detach", **job.wish)),
-        Step(f"stop PostgreSQL on {name}", False, lambda: job.node("stop", **job.wish)),
+        Step(f"give {job.settings.reader_vip} up on {name}, and its ARP settings back", lambda: job.node("detach", **job.wish)),
+        Step(f"stop PostgreSQL on {name}", lambda: job.node("stop", **job.wish)),
         Step(
             f"forget {name}: passfile and notes{', and delete ' + job.parameters['pgdata'] if options.delete_data else ''}",
-            False,
             lambda: job.node("forget", **job.wish, delete=options.delete_data),
         ),
     ]
-    slot = Step(f"drop the slot {job.slot}, if there is one", not seen["primary"], lambda: job.cluster("free_slot", **job.asking, slot=job.slot))
+    slot = Step(f"drop the slot {job.slot}, if there is one", lambda: job.cluster("free_slot", **job.asking, slot=job.slot), not seen["primary"])
     return [*cluster, *(machine if there else []), slot]
 
 
@@ -489,7 +417,7 @@ def leaves(job: Job, limit: float, say: Say) -> None:
         row = reader.pooled(seen["pool"], job.name, job.address) if seen["runs"] else None
         return f"{job.name} is in the pool with weight {row.weight} and {row.active} connections" if row else ""
 
-    left = await_(missing, limit, say)
+    left = procedure.wait(missing, limit, say)
     if left:
         raise ClusterRefusal(f"{left} after {limit:g} s", "run the command again, with a longer --timeout than the director's drain_time")
 

@@ -37,6 +37,7 @@ from pha4pgsql.words import (
     AskRow,
     Attributes,
     Ballot,
+    Checkpoint,
     Follow,
     Follower,
     Launch,
@@ -61,6 +62,7 @@ from pha4pgsql.words import (
     StoreRow,
     Upstream,
     Vote,
+    Wish,
     slot_word,
 )
 
@@ -84,6 +86,10 @@ ROW_PAUSE = 0.5
 """Seconds between two questions to the row of the distributed lock."""
 NOT_YET = -ROW_PAUSE
 """The time of the last question when there was none."""
+RAISED = "INFINITY"
+"""The promotion score by which a switchover begins: above a primary's with any stickiness of a person's choice."""
+HANDOVER = 1.0
+"""Seconds a candidate of a switchover waits for the old primary's last word."""
 MARGIN = 5.0
 """Seconds before the end of an operation at which it has to say how far it came."""
 
@@ -418,8 +424,8 @@ def winners(scene: Scene) -> list[str]:
     return [node for node in able(dict(scene.votes), scene.rules, override=scene.override, row=scene.row) if runs(scene, node)]
 
 
-def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], int, bool, int]:
-    """Whom to try first: who is not tagged nofailover, has failed least, is furthest, has priority, is not the DC; the order of the list.
+def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], bool, int, bool, int]:
+    """Whom to try first: not tagged nofailover, failed least, furthest, named by the operator, of the highest priority, not the DC; then the list.
 
     A tagged node comes when nobody else would win: what only it holds must not be lost. The loss of a DC costs a second.
     The first primary of all is by the order of node_list, as the walkthrough has it.
@@ -428,7 +434,8 @@ def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], in
     place = (term_at(vote.eras, vote.lsn), vote.lsn)
     willing = not tagged(scene, node, "nofailover")
     off_dc = place[0] == NEVER or node != scene.dc
-    return (willing, -dict(scene.failures).get(node, 0), place, priority(scene, node), off_dc, -scene.rules.members.index(node))
+    named = node == scene.override
+    return (willing, -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -scene.rules.members.index(node))
 
 
 def tagged(scene: Scene, node: str, tag: str) -> bool:
@@ -488,11 +495,14 @@ def promote(scene: Scene) -> Procedure:
             yield [_next_round(scene)]
             return outcome
         scene = yield []
+    scene = yield from _last_word(scene)
     scene, verdict = yield from _campaign(scene, ballot)
+    if isinstance(verdict, Elected):
+        verdict = _handed_over(scene, verdict)
     if not isinstance(verdict, Elected):
         to = verdict.to if isinstance(verdict, Lost) and not tagged(scene, verdict.to, "nofailover") else ""
         scores: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", **({(to, "score"): "1000"} if to else {})}
-        yield [*attributes(scene, scores), _next_round(scene)]
+        yield [*attributes(scene, {**scores, **_wishes(scene)}), _next_round(scene)]
         return Outcome(False, verdict.reason)
     mine = dict(verdict.answers)[scene.me].lsn
     followers = can_follow(scene, verdict)
@@ -533,6 +543,54 @@ def _campaign(scene: Scene, ballot: Ballot) -> Generator[Sequence[Action], Scene
 
 def _judge(scene: Scene, ballot: Ballot) -> Elected | Waiting | Lost:
     return elect(ballot, dict(scene.votes), scene.rules, override=scene.override, row=scene.row)
+
+
+def _predecessors(scene: Scene) -> tuple[str, ...]:
+    """In a switchover to this node the old primary, else nobody: a wish alone is none, the primary may have died under it."""
+    if not scene.state.eras or scene.attribute(scene.me, attribute_name(scene.rules, "score")) != RAISED:
+        return ()
+    asked = (scene.me, scene.state.eras[-1].term)
+    return tuple(node for node in scene.others if (wish := _wish_at(scene, node)) and (wish.target, wish.term) == asked)
+
+
+def _last_word(scene: Scene) -> Look:
+    """Wait a moment for what the old primary shows after its demotion."""
+    began = scene.elapsed
+    while scene.elapsed - began < HANDOVER and scene.left > MARGIN:
+        if not any(scene.vote(node).reign == scene.state.eras[-1].term for node in _predecessors(scene)):
+            break
+        scene = yield []
+    return scene
+
+
+def _handed_over(scene: Scene, verdict: Elected) -> Elected | Lost:
+    """In a switchover the old primary's last record, its shutdown checkpoint, has to be here; else it would have left the history.
+
+    Not a matter of safety: what is missing was confirmed to nobody. If it is missing the wish is dropped, and the old primary is preferred.
+    """
+    mine = dict(verdict.answers)[scene.me].lsn
+    for node in _predecessors(scene):
+        end = scene.vote(node).lsn
+        if end > mine and term_at(scene.vote(node).eras, end) == scene.state.eras[-1].term:
+            return Lost(f"{node} ended at {end}, {scene.me} has {mine}: the rest has not arrived, so {node} had better stay primary", node)
+    return verdict
+
+
+def _wish_at(scene: Scene, node: str) -> Wish | None:
+    """What the primary of this node is, or was, asked."""
+    return Wish.parse(scene.attribute(node, attribute_name(scene.rules, "switch")) or "")
+
+
+def wished(scene: Scene) -> Wish | None:
+    """What this primary is asked: only by its present term, and only for another member."""
+    wish = _wish_at(scene, scene.me)
+    return wish if wish and wish.term == scene.state.reign != NEVER and wish.target in scene.others else None
+
+
+def _wishes(scene: Scene, kept: Wish | None = None) -> dict[tuple[str, str], str | None]:
+    """Wishes come to an end: at this node after so many looks of its primary, at all others now."""
+    left = str(kept._replace(looks=kept.looks - 1)) if kept and kept.looks > 1 else None
+    return {(node, "switch"): left if node == scene.me else None for node in scene.rules.members}
 
 
 def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
@@ -652,7 +710,7 @@ def reign(scene: Scene) -> Procedure:
         return Outcome(True)
     if _outvoted(scene):  # the row may have told it meanwhile
         return (yield from _abdicate(scene))
-    steps = report(scene)
+    steps = [*prepare(scene), *report(scene)]
     if steps:
         yield steps
     return Outcome(True)
@@ -725,6 +783,12 @@ def _gather(scene: Scene, *, ask: bool) -> list[Action]:
     return [StoreRow(scene.state.said)] if ask and scene.rules.row else []
 
 
+def prepare(scene: Scene) -> list[Action]:
+    """What makes a switchover short: no checkpoint of minutes when the server ends."""
+    wish = wished(scene)
+    return [Checkpoint()] if wish and scene.instance.checkpoint < wish.since else []
+
+
 def lacking(scene: Scene) -> bool:
     """Whether a primary should look after its set now: its commits wait for somebody who does not stream, or it is outvoted."""
     if scene.state.reign != NEVER and outvoted(scene.state.reign, dict(scene.votes), scene.rules.members):
@@ -764,9 +828,9 @@ def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
 def choose_names(scene: Scene) -> str:
     """The final synchronous_standby_names of a primary: all candidates in quorum mode, k of them that stream in sync mode.
 
-    A higher priority comes first, and one who may be promoted before one tagged nofailover; among equals a member that
-    is named stays named, else one that is not the DC comes first (its loss would cost the cluster a second, see
-    docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
+    The one that an operator wants as next primary comes first, then a higher priority, and one who may be promoted before one
+    tagged nofailover; among equals a member that is named stays named, else one that is not the DC comes first (its loss would
+    cost the cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
     """
     rules = scene.rules
     if rules.mode is Mode.QUORUM:
@@ -775,7 +839,9 @@ def choose_names(scene: Scene) -> str:
     if len(streaming) < rules.sync_count:
         return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me, candidates(scene))
     named = set() if scene.instance.names.startswith("ANY") else named_in(scene.instance.names)
-    return _named(sorted(streaming, key=lambda node: _preference(scene, node, named))[: rules.sync_count])
+    wish = wished(scene)
+    order = sorted(streaming, key=lambda node: (not wish or node != wish.target, *_preference(scene, node, named)))
+    return _named(order[: rules.sync_count])
 
 
 def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bool, int, bool, bool, int]:
@@ -809,7 +875,7 @@ def report(scene: Scene) -> list[Action]:
         if node in scene.online and scene.attribute(node, attribute_name(rules, "status")) not in ("STOP", "UNKNOWN", None):
             status[node, "status"], status[node, "score"], status[node, "master-baseline"] = words[1], words[2], None
             status[node, "xlog-loc"] = None
-    steps = attributes(scene, status, data)
+    steps = attributes(scene, {**status, **_wishes(scene, wished(scene))}, data)
     info = repl_info(scene)
     properties: list[tuple[str, str | None]] = [(f"{rules.resource}_REPL_INFO", info)] if info != scene.repl_info else []
     if scene.round <= scene.state.reign.round:

@@ -682,6 +682,12 @@ def nudge(settings: Settings, *, timeout: float) -> None:
         query("select pg_logical_emit_message(true, 'pha4pgsql', 'nudge')")
 
 
+def checkpoint(settings: Settings, *, timeout: float = 3600.0) -> None:
+    """Write out what is dirty, now; it may take minutes, and ends the sooner the next shutdown."""
+    with session(settings, timeout=timeout, user=settings.pgdba) as query:
+        query("checkpoint")
+
+
 class Proof:
     """A commit of our own that has to be seen waiting for synchronous replication: the only sign that commits really wait.
 

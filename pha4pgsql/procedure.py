@@ -39,11 +39,15 @@ class Step(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A procedure: what must be so, what is done, and what a person should know before it is (asked on a terminal only when there is something)."""
+    """A procedure: what must be so, what is done, and what a person should know before it is (asked on a terminal only when there is something).
+
+    `insists`: a program, which cannot be asked, has to say --yes.
+    """
 
     checks: Sequence[Check]
     steps: Sequence[Step]
     risk: str = ""
+    insists: bool = False
 
 
 class Refused(ClusterRefusal):
@@ -81,7 +85,7 @@ def perform(plan: Plan, given: argparse.Namespace, say: Say | None = None) -> bo
         return False
     if refusal is not None:
         raise refusal
-    agree(plan.risk, yes=given.yes)
+    agree(plan.risk, yes=given.yes, insists=plan.insists)
     carry_out(plan.steps, say or stopwatch())
     return True
 
@@ -106,9 +110,13 @@ def show(plan: Plan) -> None:
         print(f"note    {plan.risk}")
 
 
-def agree(risk: str, *, yes: bool) -> None:
-    """Ask a person on a terminal whether to accept a risk. A program that is not asked has decided already."""
-    if not risk or yes or not sys.stdin.isatty():
+def agree(risk: str, *, yes: bool, insists: bool = False) -> None:
+    """Ask a person on a terminal whether to accept a risk. A program that is not asked has decided already, unless the plan insists."""
+    if not risk or yes:
+        return
+    if not sys.stdin.isatty():
+        if insists:
+            raise ClusterRefusal(f"{risk}: nobody can be asked here, nothing was changed", "say --yes")
         return
     if input(f"{risk}\nGo on? [y/N] ").strip().lower() not in {"y", "yes"}:
         raise ClusterRefusal("nothing was changed")

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pha4pgsql import system
@@ -19,7 +19,7 @@ from pha4pgsql.lvs_words import Replica
 from pha4pgsql.words import EnvironmentFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 STATEMENT = """
 with here as (select pg_is_in_recovery() as standby, case when pg_is_in_recovery() then null else pg_current_wal_lsn() end as position)
@@ -100,30 +100,58 @@ def ask(
 ) -> list[tuple[Any, ...]]:
     """The rows of one statement, or `Unanswered` after `timeout` seconds at the latest, whatever the server or the network does.
 
-    `host` replaces the host of `conninfo`. The connection is an asynchronous one, because libpq knows no deadline for a statement.
-    A statement with `values` may change something; else it must not. When it is unanswered it may have been done, or be done yet.
+    `host` replaces the host of `conninfo`. A statement with `values` may change something; else it must not. When it is
+    unanswered it may have been done, or be done yet.
     """
-    import psycopg2
-    from psycopg2.extensions import make_dsn, parse_dsn
-
     deadline = time.monotonic() + timeout
+    line = Line(conninfo, passfile=passfile, timeout=timeout, host=host, changing=values is not None)
     try:
-        given = {"application_name": "pha4pgsql", **parse_dsn(conninfo)}
-        if host:
-            given.pop("hostaddr", None)
-            given["host"] = host
-        if "hostaddr" not in given:
-            given["hostaddr"] = addresses(given.get("host", ""), deadline)
-        extra = {"passfile": passfile, "options": _options(given.pop("options", ""), timeout, changing=values is not None)}
-        connection = psycopg2.connect(make_dsn(**{name: value for name, value in {**given, **extra}.items() if value}), async_=True)
-        try:
-            _finish(connection, deadline, timeout)
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values or None)
-                _finish(connection, deadline, timeout)
-                return list(cursor.fetchall()) if cursor.description else []
-        finally:
-            connection.close()
+        return line.ask(statement, values, timeout=deadline - time.monotonic())
+    finally:
+        line.close()
+
+
+class Line:
+    """A session that is asked more than once; `Unanswered` ends its use. Asynchronous, because libpq knows no deadline for a statement."""
+
+    def __init__(self, conninfo: str, *, passfile: str = "", timeout: float = 5.0, host: str = "", changing: bool = False) -> None:
+        import psycopg2
+        from psycopg2.extensions import make_dsn, parse_dsn
+
+        deadline = time.monotonic() + timeout
+        with _unanswered():
+            given = {"application_name": "pha4pgsql", **parse_dsn(conninfo)}
+            if host:
+                given.pop("hostaddr", None)
+                given["host"] = host
+            if "hostaddr" not in given:
+                given["hostaddr"] = addresses(given.get("host", ""), deadline)
+            extra = {"passfile": passfile, "options": _options(given.pop("options", ""), timeout, changing=changing)}
+            self._connection = psycopg2.connect(make_dsn(**{name: value for name, value in {**given, **extra}.items() if value}), async_=True)
+            try:
+                _finish(self._connection, deadline, timeout)
+            except BaseException:
+                self.close()
+                raise
+
+    def ask(self, statement: str, values: Mapping[str, Any] | None = None, *, timeout: float) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        with _unanswered(), self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            _finish(self._connection, time.monotonic() + timeout, timeout)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def _unanswered() -> Iterator[None]:
+    """What psycopg2 complains of is no answer."""
+    import psycopg2
+
+    try:
+        yield
     except psycopg2.Error as failed:
         said = " ".join(str(failed).split()) or type(failed).__name__
         raise Unanswered(f"PostgreSQL gave no answer: {said}", "check the connection string, pg_hba.conf and the passfile with psql") from failed

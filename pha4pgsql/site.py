@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable
 
-from pha4pgsql import pacemaker, pgsql, postgres, system, vote
+from pha4pgsql import pacemaker, pgsql, postgres, resident, system, vote
 from pha4pgsql.words import (
     SILENCE,
     Action,
     AskRow,
     Attributes,
+    Checkpoint,
     Deed,
     EnvironmentFailure,
     Follow,
@@ -250,18 +251,26 @@ class Site:
             postgres.promote(settings, timeout=max(1.0, min(5.0, self.left)))
         elif isinstance(action, Nudge):
             postgres.nudge(settings, timeout=max(0.5, min(2.0, self.left)))
+        elif isinstance(action, Checkpoint):
+            resident.launch(f"{settings.tmpdir}/{settings.resource}.checkpoint", lambda: postgres.checkpoint(settings))
         elif isinstance(action, Prove):
             self._proof = self._proof or postgres.Proof(settings)
             mark = postgres.names_mark(settings)  # another process of ours may replace the set at any time: the proof is of this one
             self._proven_set = mark if self._proof.waiting(timeout=1.0) else None
-        elif isinstance(action, Attributes):
-            if action.transient:
-                pacemaker.set_transient(dict(action.transient))
-            if action.permanent:
-                pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids(), timeout=settings.crm_attr_timeout)
-            self._told.update((*action.transient, *action.permanent))
         else:
+            self._tell(action)
+
+    def _tell(self, action: Attributes | Properties) -> None:
+        """Put into the CIB what people and other agents read."""
+        settings = self.settings
+        if isinstance(action, Properties):
             pacemaker.set_permanent({}, dict(action.values), set_id=self._property_set, ids=self._ids(), timeout=settings.crm_attr_timeout)
+            return
+        if action.transient:
+            pacemaker.set_transient(dict(action.transient))
+        if action.permanent:
+            pacemaker.set_permanent(dict(action.permanent), {}, ids=self._ids(), timeout=settings.crm_attr_timeout)
+        self._told.update((*action.transient, *action.permanent))
 
     @property
     def _property_set(self) -> str:

@@ -128,6 +128,36 @@ class Vote(NamedTuple):
     members: tuple[str, ...] = ()
 
 
+class Wish(NamedTuple):
+    """What an operator asks of the primary of `term`: to hand over to `target`, after a checkpoint beyond `since`. It weakens no rule.
+
+    `looks`: so many more looks the primary keeps it in mind. Whoever asked asks again meanwhile, unless he was killed.
+    """
+
+    target: str
+    term: Ballot
+    since: Lsn
+    looks: int
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.term} {self.since:X} {self.looks}"
+
+    @classmethod
+    def parse(cls, text: str) -> Wish | None:
+        """Read one; None for anything else: what cannot be read is wished by nobody.
+
+        >>> Wish.parse(str(Wish("node2", Ballot(7, "node1"), Lsn(255), 3)))
+        Wish(target='node2', term=Ballot(round=7, node='node1'), since=255, looks=3)
+        >>> Wish.parse("node2"), Wish.parse("")
+        (None, None)
+        """
+        try:
+            target, term, since, looks = text.split()
+            return cls(target, Ballot.parse(term), Lsn(int(since, 16)), int(looks))
+        except ValueError:
+            return None
+
+
 class Mode(Enum):
     """`rep_mode`: who has to confirm a commit."""
 
@@ -365,6 +395,10 @@ class Nudge(NamedTuple):
     """Write a record that waits for nobody: the standbys' replies to it release commits that wait by a set just changed."""
 
 
+class Checkpoint(NamedTuple):
+    """Begin a checkpoint, unless one of ours is on its way; does not wait for it."""
+
+
 class Attributes(NamedTuple):
     """Set transient (`reboot`) and permanent (`forever`) node attributes, by (node, name); None deletes."""
 
@@ -393,7 +427,7 @@ class StoreRow(NamedTuple):
     statement: Statement
 
 
-Deed = Union[Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Attributes, Properties]
+Deed = Union[Store, Publish, Follow, Name, MakeSlots, Launch, Shutdown, Promote, Prove, Nudge, Checkpoint, Attributes, Properties]
 """What is done on this node and in its cluster."""
 
 Action = Union[Deed, AskRow, StoreRow]

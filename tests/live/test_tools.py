@@ -292,7 +292,7 @@ def test_an_interrupted_copy_is_finished_by_the_same_command(drill: Drill) -> No
     drill.must(READER, "sh", "-c", f"mkdir -p {PGDATA}/base /var/lib/pgsql/tmp; touch /var/lib/pgsql/tmp/reader.clone")
     drill.sql(drill.primary(), "select pg_create_physical_replication_slot('pgsql_0_reader_node4', true)")
     done = add(drill, "--weight", "3")
-    assert "replication" not in done.out.replace("replication role", "")
+    assert "replication" not in (done.out + done.err).replace("replication role", "")
     row = shown(drill)
     assert (row["state"], row["weight"], row["slot"], row["address"]) == ("streaming", 3, None, ADDRESS)
     assert carries(drill) == (True, "1")

@@ -84,11 +84,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 'return f"ANY {rules.sync_count} ({others})"',
                 'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""',
             ),
-            (
-                "pgsql",
-                "    return _named(sorted(streaming, key=lambda node: _preference(scene, node, named))[: rules.sync_count])",
-                "    return quorum_names(rules, scene.me)",
-            ),
+            ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
         ),
     ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
@@ -654,5 +650,31 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("pgsql", "    return wanted if len(wanted) >= scene.rules.sync_count else scene.others\n", "    return wanted\n"),
             ("pgsql", "for node in nodes or rules.members if node != me)", "for node in nodes if node != me)"),
         ),
+    ),
+    Mutation(
+        "a wish makes the set smaller",
+        (("pgsql", "    return _named(order[: rules.sync_count])\n", "    return _named(order[: 1 if wish else rules.sync_count])\n"),),
+        where=("sync 5/2",),
+    ),
+    Mutation(
+        "a wish names a standby that does not stream",
+        (("pgsql", "    order = sorted(streaming, key", "    order = sorted(streaming | ({wish.target} if wish else set()), key"),),
+        covered="nobody confirms in its place: commits wait, and none is acknowledged with fewer copies",
+    ),
+    Mutation(
+        "the old primary's last record is not looked for",
+        (("pgsql", "        if end > mine and term_at(scene.vote(node).eras, end) == scene.state.eras[-1].term:\n", "        if False:\n"),),
+        covered="what the elected target lacks was confirmed to nobody; the old primary would have to be rewound, no more",
+    ),
+    Mutation(
+        "the old primary's last word is awaited after the election",
+        (
+            (
+                "pgsql",
+                "    scene = yield from _last_word(scene)\n    scene, verdict = yield from _campaign(scene, ballot)\n",
+                "    scene, verdict = yield from _campaign(scene, ballot)\n    scene = yield from _last_word(scene)\n",
+            ),
+        ),
+        covered="no answer is given while the executor promotes; a statement that pgwatch stores meanwhile is of a primary whose voters confirm nothing here",
     ),
 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from world import OPERATION, REAL, Core, Node, Task, Violation, World
 
-from pha4pgsql.words import NEVER, Mode, Outcome, Rules, Run
+from pha4pgsql import text
+from pha4pgsql.words import NEVER, Lsn, Mode, Outcome, Rules, Run, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,7 +178,7 @@ class Player:
     def _elect(self) -> None:
         world = self.world
         scores = {name: world.attributes.get((name, "master-pgsql")) for name, node in world.nodes.items() if node.run is Run.STANDBY}
-        able = sorted((-int(score), name) for name, score in scores.items() if score and score.lstrip("-").isdigit())
+        able = sorted((-text.score(score), name) for name, score in scores.items() if score and text.score(score) > 0)
         if not able:
             return
         candidate = able[0][1]
@@ -230,6 +231,7 @@ class Player:
 
     def world_steps(self) -> None:
         """Things happen by themselves, here and there; tasks that hang go on or die."""
+        self.some_wish()
         for node in self.world.nodes.values():
             chance = self.random.random()
             if chance < 0.5:
@@ -478,6 +480,16 @@ class Player:
             node.round = self.pick().round
         else:
             node.round = self.random.choice((1, node.round + 1, node.state.promised.round))
+
+    def some_wish(self) -> None:
+        """An operator wants somebody as the next primary, now and then; his wish may be old, or of another reign, or senseless."""
+        operator, world = self.world.operator, self.world
+        if operator.random() < 0.15:
+            name, target, other = (operator.choice(world.rules.members) for _ in range(3))
+            wish = Wish(target, world.nodes[operator.choice((name, other))].state.reign, Lsn(operator.choice((0, 1 << 40))), operator.randint(1, 9))
+            world.attributes[name, f"{world.rules.resource}-switch"] = str(wish)
+            if operator.random() < 0.7:
+                world.attributes[target, f"master-{world.rules.resource}"] = "INFINITY"
 
     def some_rebuild(self) -> None:
         world, node = self.world, self.pick()

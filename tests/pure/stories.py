@@ -25,6 +25,7 @@ PAIR = Setting("pair", rules(Mode.QUORUM, 2, 1, strict=False))
 FIRST = Setting("first election", rules(Mode.QUORUM, 3, 1, strict=True), first=True, timeline=4)
 READ = Setting("not strict, 1 reads", rules(Mode.QUORUM, 3, 1, strict=False, readers=1))
 FIVE = Setting("five", rules(Mode.QUORUM, 5, 2, strict=True))
+NAMED = Setting("five, two named", rules(Mode.SYNC, 5, 2, strict=True))
 
 
 class Stage:
@@ -105,6 +106,25 @@ class Stage:
 
     def heal(self) -> None:
         self.world.links = {(one, other) for one in self.world.nodes for other in self.world.nodes if one != other}
+
+
+# -- a wish orders, no more --------------------------------------------------------------------------------------
+
+
+def wished_and_cut_off(core: Core = REAL) -> Stage:
+    """a is asked to hand over to e, then both are cut off from the others and die: e alone is not enough to confirm anything."""
+    stage = Stage(NAMED, core)
+    stage.world.attributes["a", "pgsql-switch"] = str(words.Wish("e", stage.node("a").state.reign, words.Lsn(0), 9))
+    stage.do("a", "monitor")
+    stage.settle()
+    stage.cut("a", "e")
+    stage.world.write(stage.node("a"))
+    stage.settle("a", "e", "a")
+    for name in ("a", "e"):
+        stage.world.crash(stage.node(name))
+    stage.round(2)
+    stage.elect("b", "c", "d", settle=True)
+    return stage
 
 
 # -- an answer has no end ----------------------------------------------------------------------------------------
@@ -985,6 +1005,7 @@ def elected_by_a_reader(core: Core = REAL) -> Stage:
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
     story.__name__: story
     for story in (
+        wished_and_cut_off,
         answer_without_end,
         answer_forgotten_at_reboot,
         answer_forgotten_at_start,

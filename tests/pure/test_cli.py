@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import cli, cli_status, config_pages, pacemaker, text
+from pha4pgsql import cli, cli_start, cli_status, config_pages, pacemaker, text
 from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests" / "samples"
-COMMANDS = ("cls_start", "cls_stop", "cls_status", "cls_master", "cls_cleanup")
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("cls_*"))
 
 
 def cib(name: str = "cib-healthy.xml", *changes: tuple[str, str]) -> text.Tree:
@@ -139,6 +139,20 @@ def test_still_running_lists_everything_of_the_set() -> None:
     running = " ".join(cli.still_running(site()))
     assert all(name in running for name in ("vip-master", "vip-slave", "node1", "node2", "node3"))
     assert "pgwatch" not in running
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def test_a_plan_of_what_is_so_already_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cls_start of a set that serves, cls_stop of one that is stopped."""
+    monkeypatch.setattr(pacemaker, "quorate", lambda: True)
+    assert all(step.done for step in cli_start.starting(site(), 1, silent).steps)
+    stop = cli_start.stopping(site(), 1, silent)
+    assert [step.done for step in stop.steps] == [False, False]
+    assert stop.risk
+    assert [step.done for step in cli_start.starting(site(("STREAMING|SYNC", "DISCONNECT")), 1, silent).steps] == [False, True, True, False]
 
 
 def test_no_set_and_unknown_set() -> None:

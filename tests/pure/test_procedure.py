@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -110,6 +111,18 @@ def test_dry_run_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert not perform(plan._replace(checks=()), given(dry_run=True))
     assert diary.lines == []
+
+
+def test_a_plan_may_insist_on_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program cannot be asked: mostly it has decided already, but for some risks it has to say --yes."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    diary = Diary()
+    plan = Plan((), [diary.step("a")], "data is deleted", insists=True)
+    with pytest.raises(ClusterRefusal):
+        perform(plan, given(), silent)
+    assert diary.lines == []
+    assert perform(plan, given(yes=True), silent)
+    assert perform(plan._replace(insists=False), given(), silent)
 
 
 def test_wait_tells_changes_once() -> None:

@@ -271,15 +271,6 @@ def test_list_for_people_and_programs() -> None:
     assert cli_reader.table([]) == "there are no read servers outside of the cluster"
 
 
-def test_steps_that_are_done_are_left_out() -> None:
-    """In order, and only what is left."""
-    did: list[str] = []
-    steps = [cli_reader.Step(name, name == "b", lambda name=name: did.append(name)) for name in "abc"]  # type: ignore[misc]
-    said: list[str] = []
-    cli_reader.carry_out(steps, said.append)
-    assert did == said == ["a", "c"]
-
-
 @pytest.mark.parametrize("words", [[], ["add"], ["add", "node4", "--timeout", "soon"], ["list", "node4"], ["errand", "node"]])
 def test_wrong_usage(words: list[str]) -> None:
     """Code 100, and a hint."""

@@ -250,6 +250,7 @@ class World:
 
     def __init__(self, rules: Rules, seed: int, core: Core = REAL, *, trace: bool = False) -> None:
         self.rules, self.core, self.random = rules, core, random.Random(seed)
+        self.operator = random.Random(f"operator {seed}")  # a dice of his own, so that his wishes do not change what else happens
         everybody = (*rules.members, *rules.readers)
         self.nodes = {name: Node(name) for name in everybody}
         self.published: dict[str, list[Vote]] = {name: [] for name in everybody}
@@ -376,7 +377,10 @@ class World:
             self.override,
             online=frozenset(name for name, other in self.nodes.items() if other.up),
             dc=self.dc,
-            attributes=(*(self.attributes.items() if self.fair else ()), *self.tags.items()),
+            attributes=(
+                *((key, value) for key, value in self.attributes.items() if self.fair or key[1].endswith("-switch") or value == "INFINITY"),
+                *self.tags.items(),
+            ),
             elapsed=elapsed,
             left=limit - elapsed,
             row=task.row if task else None,

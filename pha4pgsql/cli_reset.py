@@ -1,0 +1,261 @@
+"""cls_reset_master: an operator gives up a lost member's last commits, so that the others may elect a primary again.
+
+Nothing is forgotten that keeps two histories apart: promises and terms stay. What changes is on this node alone, in its state file: the operator
+says in place of the lost member that it is not alone any more, by a statement newer than its own, which the other members take over as they do
+from any primary. A damaged state file is replaced by one that has promised more than anybody shows. The file as it was is kept beside it.
+The election afterwards is the ordinary one: the furthest of those who are left.
+Exit codes: 0 done, 1 not reached, 10 refused, 11 another one or nobody became primary, 100 wrong usage,
+101 the cluster cannot be asked on this node, 102 no quorum, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from pha4pgsql import cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
+from pha4pgsql.checks import Check, must
+from pha4pgsql.parameters import PGSQL
+from pha4pgsql.procedure import Plan, Step
+from pha4pgsql.settings import Context, read_settings
+from pha4pgsql.site import Site, rules_of
+from pha4pgsql.words import NEVER, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from pha4pgsql.procedure import Say
+    from pha4pgsql.settings import Settings
+
+WAIT = 60.0
+REFUSED, NOT_REACHED = 10, 11
+
+
+class NotReached(ClusterRefusal):
+    """Somebody else, or nobody, became primary."""
+
+    code = NOT_REACHED
+
+
+class Ground(NamedTuple):
+    """What one look showed: the cluster, who votes what, this node with its state file (None: damaged), and the round of the next attempt."""
+
+    site: cli.Site
+    votes: Mapping[str, Vote]
+    rules: Rules
+    here: str
+    state: State | None
+    round: int
+
+    @property
+    def left(self) -> dict[str, Vote]:
+        """The members that are here and show where their WAL ends."""
+        return {node: one for node, one in self.votes.items() if node in self.rules.members and node in self.site.cluster.online and one.lsn}
+
+    @property
+    def newest(self) -> Statement:
+        return vote.newest_statement(self.votes.values())
+
+    @property
+    def lost(self) -> str:
+        """The member that went on alone and is not here, or empty."""
+        owner = self.newest.owner
+        return owner if owner and owner not in self.left else ""
+
+    def place(self, node: str) -> tuple[Ballot, Lsn]:
+        """What elections compare."""
+        one = self.left[node]
+        return vote.term_at(one.eras, one.lsn), one.lsn
+
+    @property
+    def furthest(self) -> list[str]:
+        """Those who are left and have most, in the order of the list; who has forgotten its terms comes only if nobody has any."""
+        known = [node for node in self.rules.members if node in self.left and (self.state is not None or node != self.here or self.first)]
+        most = max((self.place(node) for node in known), default=None)
+        return [node for node in known if self.place(node) == most]
+
+    @property
+    def first(self) -> bool:
+        """Whether nobody who is left was ever promoted or has followed a primary."""
+        return all(self.place(node)[0] == NEVER for node in self.left)
+
+
+def _look() -> Ground:
+    found = cli.look()
+    settings = _settings(found)
+    site = Site(settings, _context(settings), lambda *_: None)
+    votes = cli_status.votes(found.named.primitive, timeout=3.0)
+    try:
+        state: State | None = site.state()
+    except EnvironmentFailure:
+        state = None
+    number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
+    return Ground(found, votes, rules_of(settings), site.context.node, state, number)
+
+
+def _settings(found: cli.Site) -> Settings:
+    given = {f"OCF_RESKEY_{name}": value for name, value in found.named.parameters.items()}
+    return read_settings(PGSQL, {**given, "OCF_RESOURCE_INSTANCE": found.named.primitive})[0]
+
+
+def _context(settings: Settings) -> Context:
+    return Context("reset", settings.resource, pacemaker.local_node(), WAIT, time.monotonic())
+
+
+# ---------------------------------------------------------------- whether, and at what price: pure
+
+
+def checks(ground: Ground, target: str) -> list[Check]:
+    """What must be so: no primary, enough members left, and the target among those who have most."""
+    primaries = ground.site.cluster.where(ground.site.named.primitive, "promoted")
+    acting = [node for node, one in ground.votes.items() if one.reign != NEVER and node in ground.site.cluster.online]
+    found = list(dict.fromkeys([*primaries, *acting]))
+    return [
+        *cli_start.managed(ground.site),
+        must(
+            "there is no primary", not found, f"{' and '.join(found)} is primary: nothing has to be reset",
+            "cls_online_switch makes another one primary", REFUSED,
+        ),
+        must(
+            f"this node ({ground.here}) is a member", ground.here in ground.rules.members,
+            f"{ground.here} is no member, the members are {' '.join(ground.rules.members)}", "run it on a member", REFUSED,
+        ),
+        *(_holdings(ground, target) if not found else []),
+    ]  # fmt: skip
+
+
+def _holdings(ground: Ground, target: str) -> list[Check]:
+    """Whether those who are left can elect the target."""
+    left, need = ground.left, ground.rules.answers_needed
+    owner = ground.newest.owner
+    return [
+        must(
+            f"{need} of {len(ground.rules.members)} members are here and show what they hold", len(left) >= need,
+            f"only {' '.join(left) or 'nobody'} shows what it holds", "start Pacemaker on another member; an election needs so many answers", REFUSED,
+        ),
+        must(
+            f"{target or 'somebody'} has most of what is left", target in ground.furthest,
+            f"{target or 'nobody'} has not: {holdings(ground)}", f"cls_reset_master {next(iter(ground.furthest), '')}".strip(), REFUSED,
+        ),
+        must(
+            "no member that went on alone is here", not owner or owner not in left,
+            f"{owner} went on alone and is here: it is elected by itself", "cls_start", REFUSED,
+        ),
+    ]  # fmt: skip
+
+
+def holdings(ground: Ground) -> str:
+    """Each member in a line: the term of its last record and where its WAL ends."""
+    return ", ".join(
+        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left else f"{node} is not here"
+        for node in ground.rules.members
+    )
+
+
+def risk(ground: Ground, target: str) -> str:
+    """What is lost, in words that nobody can misunderstand."""
+    gone = [node for node in ground.rules.members if node not in ground.left]
+    lines = [f"what each member holds: {holdings(ground)}"]
+    if ground.lost:
+        lines.append(f"LOST FOR EVER: what {ground.lost} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")
+    if ground.state is None:
+        lines.append(f"the state file of {ground.here} is damaged: its promises and terms are given up, and it has to be rebuilt as a standby")
+    if gone:
+        lines.append(f"{' '.join(gone)} must be off, and stay off until {target} is primary; what only {' or '.join(gone)} has is not counted")
+    return "\n".join([*lines, f"{target} becomes primary with what it holds"])
+
+
+def replacement(ground: Ground) -> State:
+    """The state file of this node as it has to be: the newest word is not of somebody who is lost.
+
+    The statement's term is the highest promise of all, so that everybody may store it; a promise is never lowered.
+    """
+    shown = max([one.promised for one in ground.votes.values()], default=NEVER)
+    state = ground.state or State(Ballot(max(ground.round, shown.round) + 1, ground.here), said=ground.newest)
+    if not ground.lost:
+        return state
+    term = max(shown, state.promised, ground.newest.term)
+    count = ground.newest.count + 1 if ground.newest.term == term else 1
+    return state._replace(promised=term, said=Statement(term, count, ""))
+
+
+# ---------------------------------------------------------------- the procedure
+
+
+def reset(argv: Sequence[str]) -> int:
+    """cls_reset_master: the command line."""
+    parser = cli.Parser("cls_reset_master", description="Give up what a lost member alone has, and let the others have a primary again.")
+    parser.add_argument("master", nargs="?", default="", help="the new primary (default: who has most)")
+    procedure.options(parser, timeout=WAIT)
+    return cli.main(parser, _reset, argv)
+
+
+def _reset(options: argparse.Namespace) -> int:
+    cli.need_root()
+    say, ground = procedure.stopwatch(), _look()
+    target = options.master or next(iter(ground.furthest), "")
+    plan = Plan(checks(ground, target), steps(ground, target, options.timeout, say), risk(ground, target) if ground.left else "", insists=True)
+    if procedure.perform(plan, options, say):
+        print(f"master reset and startup successed, the master is {target}")
+    return 0
+
+
+def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:
+    """Stop, say it, start: between any two the same command goes on."""
+    aside = "the file as it was lies beside it"
+    return [
+        *cli_start.stopping(ground.site, limit, say).steps,
+        Step(
+            f"put the state file of {ground.here} aside, and write the new one",
+            lambda: _replace(say),
+            ground.state == replacement(ground),
+            None,
+            aside,
+        ),
+        Step(f"name {target} in {ground.rules.resource}_REPL_INFO, and forget who streamed", lambda: _name(target)),
+        Step(f"start {ground.site.named.promotable}", lambda: _start(say)),
+        Step(f"wait until {target} is primary", lambda: _await(target, limit, say)),
+    ]
+
+
+def _replace(say: Say) -> None:
+    """Under the node's lock, with PostgreSQL down: what is written is worked out from a new look."""
+    ground = _look()
+    settings = _settings(ground.site)
+    site = Site(settings, _context(settings), lambda *_: None)
+    path = f"{settings.tmpdir}/{settings.resource}.state"
+    with site.lock():
+        if postgres.postmaster(settings) is not None or postgres.remains(settings):
+            raise ClusterRefusal(f"PostgreSQL runs on {ground.here}, expected it stopped", "cls_stop")
+        if os.path.exists(path):
+            kept = next(name for number in range(1, 1000) if not os.path.exists(name := f"{path}.before-reset-{number}"))
+            shutil.copy2(path, kept)
+            say(f"kept: {kept}")
+        site.perform([Store(replacement(ground))])
+
+
+def _name(target: str) -> None:
+    """Who is preferred among equals; before anybody was ever promoted this is the operator's choice of the first primary."""
+    ground = _look()
+    prefix = ground.rules.resource
+    promised = max([one.promised.round for one in ground.votes.values()] + [(ground.state or State()).promised.round])
+    gone = {(node, f"{prefix}-data-status"): None for node in ground.site.cluster.members}
+    pacemaker.set_permanent(gone, {f"{prefix}_REPL_INFO": target, f"{prefix}_round": str(max(ground.round, promised + 1))})
+
+
+def _start(say: Say) -> None:
+    ground = _look()
+    cli_start.forgive(ground.site)
+    cli_start.enable(ground.site.named)
+    say("enabled")
+
+
+def _await(target: str, limit: float, say: Say) -> None:
+    """Until the primary serves; it has to be the target."""
+    cli_start.reach(cli.missing_for_primary, limit, say, NOT_REACHED)
+    [primary] = cli.look().cluster.where(_look().site.named.primitive, "promoted")
+    if primary != target:
+        raise NotReached(f"{primary} is primary, not {target}: it has as much", "cls_online_switch makes another one primary")

@@ -1,0 +1,101 @@
+"""cls_reset_master: what it refuses, what it says is lost, and what the state file becomes: nothing that keeps histories apart is forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pha4pgsql import cli, cli_reset, text, vote
+from pha4pgsql.checks import Answer as Told
+from pha4pgsql.words import NEVER, Answer, Ballot, Era, Lsn, Rules, State, Statement, Vote
+
+NODES = ("node1", "node2", "node3")
+RULES = Rules("pgsql", NODES)
+TERM = Ballot(2, "node2")
+ERAS = (Era(2, Lsn(100), Ballot(1, "node1")), Era(3, Lsn(200), TERM))
+ALONE = Statement(TERM, 1, "node2")
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def shown(end: int, *, promised: Ballot = TERM, said: Statement = ALONE) -> Vote:
+    return Vote(promised, ERAS, said=said, lsn=Lsn(end), system_identifier="1", members=NODES)
+
+
+def ground(votes: dict[str, Vote], state: State | None = State(TERM, ERAS, said=ALONE), *, reigns: bool = False) -> cli_reset.Ground:  # noqa: B008
+    """node1's look at a cluster without a primary, all of whose nodes are in the membership."""
+    xml = (SAMPLES / "cib-healthy.xml").read_text()
+    tree = ElementTree.fromstring(xml)  # noqa: S314
+    cluster, named = text.cluster(tree), cli.the_set(text.replicated_sets(tree))
+    if not reigns:
+        cluster = cluster._replace(members={name: one._replace(roles={}) for name, one in cluster.members.items()})
+    return cli_reset.Ground(cli.Site(cluster, named), votes, RULES, "node1", state, 9)
+
+
+def refused(found: cli_reset.Ground, target: str) -> list[str]:
+    return [check.what for check in cli_reset.checks(found, target) if check.answer is Told.NO and check.code == cli_reset.REFUSED]
+
+
+@pytest.fixture(autouse=True)
+def quorate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node has quorum."""
+    monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
+
+
+LEFT = {"node1": shown(300), "node3": shown(300, promised=Ballot(5, "node3"))}
+
+
+def test_who_is_refused() -> None:
+    """A primary there is; too few are left; somebody has more; the one that went on alone is here."""
+    assert refused(ground(LEFT), "node1") == []
+    assert refused(ground(LEFT, reigns=True), "node1")
+    assert refused(ground({"node1": LEFT["node1"]}), "node1")
+    assert refused(ground({**LEFT, "node3": shown(301)}), "node1")
+    assert refused(ground(LEFT), "node2")
+    assert refused(ground({**LEFT, "node2": shown(400)}), "node2")
+
+
+def test_what_is_lost_is_said() -> None:
+    """By name, with what each member holds."""
+    told = cli_reset.risk(ground(LEFT), "node1")
+    assert "node2" in told.partition("LOST")[2]
+    assert "0/12C" in told
+    assert "LOST" not in cli_reset.risk(
+        ground({"node1": shown(300, said=ALONE._replace(owner="")), "node3": shown(300)._replace(said=ALONE._replace(owner=""))}), "node1"
+    )
+
+
+def test_the_operators_word_lets_an_election_be_won() -> None:
+    """With the lost member's word nobody is elected; with a newer one those who are left elect the furthest; terms and promises stay."""
+    before, after = State(TERM, ERAS, said=ALONE), cli_reset.replacement(ground(LEFT))
+    assert after._replace(said=before.said, promised=before.promised) == before
+    assert after.promised == Ballot(5, "node3") == after.said.term
+    ballot = Ballot(9, "node1")
+    said = Answer(ballot, TERM, Lsn(300), 3, "1")
+    answered = {name: one._replace(promised=ballot, answer=said) for name, one in LEFT.items()}
+    assert isinstance(vote.elect(ballot, answered, RULES), vote.Waiting)
+    answered["node1"] = answered["node1"]._replace(said=after.said)
+    assert isinstance(vote.elect(ballot, answered, RULES), vote.Elected)
+    other = State(Ballot(5, "node3"), ERAS, said=ALONE)
+    stored = vote.store(other, after.said)
+    assert stored is not None, "the other members take it over by themselves"
+    assert stored.said == after.said
+
+
+def test_once_is_enough() -> None:
+    """Run again, it changes nothing any more."""
+    state = cli_reset.replacement(ground(LEFT))
+    again = {name: one._replace(said=state.said, promised=state.promised) for name, one in LEFT.items()}
+    assert cli_reset.replacement(ground(again, state)) == state
+
+
+def test_a_damaged_state_file() -> None:
+    """The new one has promised more than anybody can have asked for, knows no terms, and does not forget who is alone."""
+    here = {"node1": shown(300, said=ALONE), "node2": shown(300, said=ALONE), "node3": shown(300)}
+    state = cli_reset.replacement(ground(here, None))
+    assert (state.promised, state.eras, state.said) == (Ballot(10, "node1"), (), ALONE)
+    assert vote.term_at(state.eras, Lsn(300)) == NEVER
+    assert ground(LEFT, None).furthest == ["node3"], "it cannot be compared any more"
+    lost = cli_reset.replacement(ground(LEFT, None))
+    assert (lost.promised.round, lost.said.owner) == (10, "")
