@@ -1,28 +1,28 @@
 """What the operators' commands have in common: arguments, one look, what is missing, words, exit codes; and cls_master.
 
 All of them read names and parameters from the cluster's own configuration, so they work from any directory and for any resource names.
-Exit codes: 0 done, 1 not reached, 100 wrong usage,
-101 the cluster cannot be asked on this node, 102 no quorum.
+Exit codes: 0 done, 1 not reached, 100 wrong usage, 101 the cluster cannot be asked on this node, 102 no quorum.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import VERSION, cli_status, pacemaker, paths, text
+from pha4pgsql.arguments import Parser
 from pha4pgsql.checks import must
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable, Sequence
 
     from pha4pgsql.checks import Check
     from pha4pgsql.text import Cluster, Named
 
-USAGE, NO_QUORUM = 100, 102
+NO_QUORUM = 102
 
 CHOSEN = "PHA4PGSQL_SET"
 """Environment variable with the set that is meant; the option --set wins."""
@@ -38,15 +38,6 @@ class WithoutQuorum(ClusterRefusal):
     """The node is in a partition that may decide nothing."""
 
     code = NO_QUORUM
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints look like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Complain and end with the code of wrong usage."""
-        print(f"{self.prog}: {message}\nHINT: `{self.prog} --help` shows the usage", file=sys.stderr)
-        raise SystemExit(USAGE)
 
 
 def main(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str]) -> int:
@@ -69,21 +60,6 @@ def main(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequen
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-
-
-def seconds(word: str) -> float:
-    """A number of seconds above 0, a trailing `s` allowed.
-
-    >>> seconds("30"), seconds("0.5s")
-    (30.0, 0.5)
-    """
-    try:
-        number = float(word.removesuffix("s"))
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds above 0")
-    return number
 
 
 class Site(NamedTuple):

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pha4pgsql import checkup, checkup_node, cli, cli_screen, cli_status, config, errand, remote, replicas, status_screen, trouble
+from pha4pgsql import arguments, checkup, checkup_node, cli, cli_screen, cli_status, config, errand, remote, replicas, status_screen, trouble
 from pha4pgsql.checkup import Facts, Level, Line
 from pha4pgsql.words import Failure
 
@@ -45,12 +45,14 @@ def check(argv: Sequence[str]) -> int:
     """cls_check: the command line."""
     if len(argv) == 3 and argv[:2] == ["errand", "node"]:
         return errand.serve(checkup_node.VERBS, argv[2])
-    parser = cli.Parser("cls_check", description="Check what a healthy cluster needs: OK, WARNING, CRITICAL or UNKNOWN for each, with hints.")
+    parser = arguments.Parser("cls_check", description="Check what a healthy cluster needs: OK, WARNING, CRITICAL or UNKNOWN for each, with hints.")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs, as one JSON object")
     form.add_argument("--nagios", action="store_true", help="one line for a monitoring system, with performance data; exit code 0, 1, 2 or 3")
     parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
-    parser.add_argument("--timeout", type=cli.seconds, default=LIMIT, metavar="SECONDS", help=f"how long to wait for a node (default: {LIMIT:g})")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds, default=LIMIT, metavar="SECONDS", help=f"how long to wait for a node (default: {LIMIT:g})"
+    )
     return cli.main(parser, _check, argv)
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pha4pgsql import cli, cli_status, history, pacemaker, text
+from pha4pgsql import arguments, cli, cli_status, history, pacemaker, text
 from pha4pgsql.history import Record
 from pha4pgsql.status_screen import Line, render, table
 
@@ -28,10 +28,10 @@ LONG = 120.0
 
 def show(argv: Sequence[str]) -> int:
     """cls_history: the command line."""
-    parser = cli.Parser("cls_history", description="Show every change of primary, the newest last; works without a primary and without quorum.")
+    parser = arguments.Parser("cls_history", description="Show every change of primary, the newest last; works without a primary and without quorum.")
     parser.add_argument("-n", type=_count, default=0, metavar="N", help="only the last N")
     parser.add_argument("--json", action="store_true", help="the same for programs, as one JSON list")
-    parser.add_argument("--timeout", type=cli.seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
+    parser.add_argument("--timeout", type=arguments.seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
     return cli.main(parser, _show, argv)
 
 

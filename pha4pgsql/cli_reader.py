@@ -16,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from pha4pgsql import cli, config, errand, paths, procedure, reader, reader_cluster, reader_node, remote, replicas
+from pha4pgsql import arguments, cli, config, errand, paths, procedure, reader, reader_cluster, reader_node, remote, replicas
 from pha4pgsql.checks import must
 from pha4pgsql.procedure import Plan, Step
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) == 3 and argv[0] == "errand" and argv[1] in VERBS:
         paths.use_packages()
         return errand.serve(VERBS[argv[1]], argv[2])
-    parser = cli.Parser("cls_reader", description="Add, remove and list read servers outside of the cluster.")
+    parser = arguments.Parser("cls_reader", description="Add, remove and list read servers outside of the cluster.")
     parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_parser(verbs.add_parser("add", help="make a machine a read server, or finish doing so"))

@@ -15,7 +15,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
+from pha4pgsql import arguments, cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
 from pha4pgsql.checks import Check, must
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.procedure import Plan, Step
@@ -187,7 +187,7 @@ def replacement(ground: Ground) -> State:
 
 def reset(argv: Sequence[str]) -> int:
     """cls_reset_master: the command line."""
-    parser = cli.Parser("cls_reset_master", description="Give up what a lost member alone has, and let the others have a primary again.")
+    parser = arguments.Parser("cls_reset_master", description="Give up what a lost member alone has, and let the others have a primary again.")
     parser.add_argument("master", nargs="?", default="", help="the new primary (default: who has most)")
     procedure.options(parser, timeout=WAIT)
     return cli.main(parser, _reset, argv)

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pha4pgsql import cli, cli_status, pacemaker, status_crm, status_screen, trouble
+from pha4pgsql import arguments, cli, cli_status, pacemaker, status_crm, status_screen, trouble
 
 if TYPE_CHECKING:
     import argparse
@@ -47,12 +47,12 @@ def look(timeout: float) -> Look:
 
 def status(argv: Sequence[str]) -> int:
     """cls_status: what the cluster does now."""
-    parser = cli.Parser("cls_status", description="Show the state of the cluster as this node knows it; works without quorum, and says so.")
+    parser = arguments.Parser("cls_status", description="Show the state of the cluster as this node knows it; works without quorum, and says so.")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs, as one JSON object (with --watch one line for each look)")
     form.add_argument("--crm", action="store_true", help="section by section as Pacemaker's own crm_mon shows it, with REPL_INFO")
-    parser.add_argument("--watch", nargs="?", type=cli.seconds, const=EVERY, metavar="S", help="look again every S seconds (2) until Ctrl-C")
-    parser.add_argument("--timeout", type=cli.seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
+    parser.add_argument("--watch", nargs="?", type=arguments.seconds, const=EVERY, metavar="S", help="look again every S seconds (2) until Ctrl-C")
+    parser.add_argument("--timeout", type=arguments.seconds, default=5.0, metavar="SECONDS", help="how long to wait for an answer (default: 5)")
     return cli.main(parser, _status, argv)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from pha4pgsql import cli, cli_status, pacemaker, pgsql, procedure, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, text
 from pha4pgsql.checks import must
 from pha4pgsql.procedure import Plan, Step
 from pha4pgsql.words import ClusterRefusal
@@ -49,7 +49,7 @@ def _look(node: str, limit: float, say: Say) -> Ground:
 
 def _command(name: str, description: str, make: Callable[[Ground], Plan], closing: str, argv: Sequence[str]) -> int:
     """A command of this module; with `{node}` in its closing line it takes a node."""
-    parser = cli.Parser(name, description=description)
+    parser = arguments.Parser(name, description=description)
     if "{node}" in closing:
         parser.add_argument("node", metavar="NODE", help="the node, by its name in the cluster")
     procedure.options(parser, timeout=WAIT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import cli, cli_status, pacemaker, procedure, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, procedure, text
 from pha4pgsql.checks import must
 from pha4pgsql.procedure import Plan, Step
 
@@ -57,7 +57,7 @@ def _with(code: int, failure: Failure) -> Failure:
 
 def start(argv: Sequence[str]) -> int:
     """cls_start: enable the set and wait until it serves."""
-    parser = cli.Parser("cls_start", description="Start the replicated PostgreSQL set and its addresses, and wait until it serves.")
+    parser = arguments.Parser("cls_start", description="Start the replicated PostgreSQL set and its addresses, and wait until it serves.")
     procedure.options(parser, timeout=30.0, waits_for="each side")
     return cli.main(parser, _start, argv)
 
@@ -107,7 +107,7 @@ def enable(named: Named) -> None:
 
 def stop(argv: Sequence[str]) -> int:
     """cls_stop: disable the set and wait until nothing of it runs."""
-    parser = cli.Parser("cls_stop", description="Stop the replicated PostgreSQL set on all nodes, and its addresses with it.")
+    parser = arguments.Parser("cls_stop", description="Stop the replicated PostgreSQL set on all nodes, and its addresses with it.")
     procedure.options(parser, timeout=30.0, waits_for="the end")
     return cli.main(parser, _stop, argv)
 
@@ -136,7 +136,7 @@ def stopping(site: Site, limit: float, say: Say) -> Plan:
 
 def cleanup(argv: Sequence[str]) -> int:
     """cls_cleanup: forget failures."""
-    parser = cli.Parser("cls_cleanup", description="Forget failed actions and fail counts, so that Pacemaker tries again.")
+    parser = arguments.Parser("cls_cleanup", description="Forget failed actions and fail counts, so that Pacemaker tries again.")
     parser.add_argument("resource", nargs="?", default="", help="only this resource (default: all)")
     procedure.options(parser, timeout=60.0, waits_for="Pacemaker's answer")
     return cli.main(parser, _cleanup, argv)

@@ -255,11 +255,11 @@ def refusal_of(message: str) -> Refusal:
     return Refusal.NOT_ALLOWED if not moving and re.search(r"FATAL|password", message) else Refusal.SILENT
 
 
-def writer(named: Named) -> tuple[str, str]:
+def writer(named: Named, program: str = "cls_status") -> tuple[str, str]:
     """How the primary is asked: the agent's own parameters as a connection string, and the password file."""
     given = named.parameters
     host = given.get("master_ip") or next(iter(named.writers.values()), "")
-    conninfo = f"host={host} port={given.get('pgport', '5432')} user={given.get('repuser', 'postgres')} dbname=postgres application_name=cls_status"
+    conninfo = f"host={host} port={given.get('pgport', '5432')} user={given.get('repuser', 'postgres')} dbname=postgres application_name={program}"
     return (
         f"{conninfo} {given.get('primary_conninfo_opt', '')}".strip(),
         given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import cli, cli_status, pacemaker, pgsql, procedure, replicas, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, replicas, text
 from pha4pgsql.checks import Check, must
 from pha4pgsql.outage import Meter
 from pha4pgsql.procedure import Plan, Step
@@ -181,7 +181,7 @@ def _safe(ground: Ground) -> list[Check]:
 
 def switch(argv: Sequence[str]) -> int:
     """cls_online_switch: the command line."""
-    parser = cli.Parser("cls_online_switch", description="Make a standby the primary on purpose; the old primary becomes a standby.")
+    parser = arguments.Parser("cls_online_switch", description="Make a standby the primary on purpose; the old primary becomes a standby.")
     parser.add_argument("node", nargs="?", default="", metavar="NODE", help="the new primary (default: the best standby)")
     procedure.options(parser, timeout=WAIT, waits_for="the target's readiness, for the change, and for the standbys afterwards")
     return cli.main(parser, _switch, argv)
@@ -226,7 +226,7 @@ class Job:
         self.old = ground.primary
         self.term: Ballot = ground.votes[self.old].reign if self.old in ground.votes else NEVER
         self.since = Lsn(0)
-        self.where = writer(ground.named)
+        self.where = cli_status.writer(ground.named, "cls_online_switch")
         self.score = ground.attribute(new, "score")
         self._told: set[str] = set()
 
@@ -371,12 +371,3 @@ def unready(now: Ground, target: str, facts: Facts | None, since: Lsn) -> str:
     if facts and (facts.behind is None or facts.behind > CLOSE):
         missing.append(f"{target} does not stream" if facts.behind is None else f"{target} has {facts.behind >> 20} MB to replay")
     return ", ".join(missing)
-
-
-def writer(named: Named) -> tuple[str, str]:
-    """How the primary is asked: the agent's own parameters as a connection string, and the password file."""
-    given = named.parameters
-    host = given.get("master_ip") or next(iter(named.writers.values()), "")
-    conninfo = f"host={host} port={given.get('pgport', '5432')} user={given.get('repuser', 'postgres')} dbname=postgres"
-    conninfo = f"{conninfo} {given.get('primary_conninfo_opt', '')} application_name=cls_online_switch"
-    return conninfo, given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass"

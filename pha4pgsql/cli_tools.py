@@ -11,9 +11,9 @@ import os
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from pha4pgsql import VERSION, paths, replicas
+from pha4pgsql import VERSION, arguments, paths, replicas
 from pha4pgsql.words import ConfigurationError, Failure
 
 if TYPE_CHECKING:
@@ -39,12 +39,10 @@ NO_NAMES = frozenset({"walreceiver"})
 """PostgreSQL's own word where nobody set application_name."""
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(arguments.Parser):
     """Wrong usage ends with 1."""
 
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}\nHINT: `{self.prog} --help` shows the usage", file=sys.stderr)
-        raise SystemExit(FAILED)
+    wrong = FAILED
 
 
 class Limits(NamedTuple):
@@ -86,8 +84,8 @@ def parser(name: str, description: str, usage: str, *, of_replicas: bool = True)
     tool.add_argument("--conninfo", metavar="CONNINFO", help="connect without psql; libpq keyword=value pairs or a URI")
     tool.add_argument("--passfile", default="", metavar="FILE", help="libpq password file")
     if of_replicas:
-        tool.add_argument("--max-lag-seconds", type=_seconds, metavar="S", help="leave out who is further behind")
-    tool.add_argument("--timeout", type=_seconds, default=TIMEOUT, metavar="S", help="seconds for one question (default: %(default)g)")
+        tool.add_argument("--max-lag-seconds", type=arguments.seconds, metavar="S", help="leave out who is further behind")
+    tool.add_argument("--timeout", type=arguments.seconds, default=TIMEOUT, metavar="S", help="seconds for one question (default: %(default)g)")
     tool.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return tool
 
@@ -96,16 +94,6 @@ def _natural(word: str) -> int:
     if not word.isascii() or not word.isdigit():
         raise argparse.ArgumentTypeError(f"{word!r} is not a whole number")
     return int(word)
-
-
-def _seconds(word: str) -> float:
-    try:
-        number = float(word.removesuffix("s"))
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number of seconds above 0")
-    return number
 
 
 def main(tool: Parser, body: Callable[[argparse.Namespace], str], argv: Sequence[str]) -> int:

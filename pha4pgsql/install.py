@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import cli, config, packages, paths, remote, system
+from pha4pgsql import arguments, config, packages, paths, remote, system
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Change(NamedTuple):
 # ---------------------------------------------------------------- the command line
 
 
-def main(arguments: Sequence[str], source: str) -> int:
+def main(argv: Sequence[str], source: str) -> int:
     """Run install.sh; `source` is the tree that it stands in."""
-    options = _options(arguments, source)
+    options = _options(argv, source)
     try:
         return _run(options, source)
     except Failure as failure:
@@ -57,15 +57,15 @@ def main(arguments: Sequence[str], source: str) -> int:
         return USAGE if isinstance(failure, ConfigurationError) else REFUSED if isinstance(failure, ClusterRefusal) else UNKNOWN
 
 
-def _options(arguments: Sequence[str], source: str) -> argparse.Namespace:
-    parser = cli.Parser("install.sh", description="Install pha4pgsql on the nodes of config.ini.")
+def _options(argv: Sequence[str], source: str) -> argparse.Namespace:
+    parser = arguments.Parser("install.sh", description="Install pha4pgsql on the nodes of config.ini.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="only say what would change; exit code 1 if anything would")
     what.add_argument("--uninstall", action="store_true", help="remove programs and agents; configuration and state stay")
     what.add_argument("--demo", action="store_true", help="install what a practice cluster on this machine needs, build it, and show a failover")
     parser.add_argument("--local", action="store_true", help="this node only")
     parser.add_argument("--config", metavar="FILE", default=os.path.join(source, "config.ini"), help="default: %(default)s")
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 def _run(options: argparse.Namespace, source: str) -> int:

@@ -61,6 +61,7 @@ TESTS = (
     Need("program", "ssh", "openssh-client", "openssh-clients"),
     Need("program", "sshd", "openssh-server", "openssh-server"),
     Need("program", "xmllint", "libxml2-utils", "libxml2"),
+    Need("program", "crm", "crmsh", "crmsh"),
 )
 """What tests/run needs beside both."""
 

@@ -66,7 +66,7 @@ class Interrupted(Failure):
 
 def options(parser: argparse.ArgumentParser, *, timeout: float, waits_for: str = "each step") -> None:
     """The options that every procedure has."""
-    from pha4pgsql.cli import seconds
+    from pha4pgsql.arguments import seconds
 
     parser.add_argument("--dry-run", action="store_true", help="only say what is so, and what would be done")
     parser.add_argument("--yes", action="store_true", help="do not ask")

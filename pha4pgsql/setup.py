@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
-from pha4pgsql import cib, cli, cli_status, config, lock_row, pacemaker, pcs, renderings, replicas, system, text, vote
+from pha4pgsql import arguments, cib, cli, cli_status, config, lock_row, pacemaker, pcs, renderings, replicas, system, text, vote
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import read_settings
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
@@ -40,7 +40,7 @@ ATTEMPTS = 3
 
 def setup(argv: Sequence[str]) -> int:
     """cls_setup: apply config.pcs."""
-    parser = cli.Parser("cls_setup", description="Apply config.pcs to the cluster; what is not ours stays as it is.")
+    parser = arguments.Parser("cls_setup", description="Apply config.pcs to the cluster; what is not ours stays as it is.")
     parser.add_argument("master", nargs="?", default="", help="the first primary, when PostgreSQL does not run yet: it need not be elected")
     parser.add_argument("--config", default=config.beside(sys.argv[0]), metavar="FILE", help="config.ini (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")

@@ -14,12 +14,16 @@ LIVE_LIMIT = 600
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--no-skips`, which tests/run gives after it has installed everything."""
+    """Add `--no-skips`, which tests/run gives after it has installed everything, and `--drills`, which a person gives who has time."""
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed")
+    parser.addoption("--drills", action="store_true", help="also the tests that are marked as drills: long, one fault after the other")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the live tests their own limit."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the live tests their own limit; without `--drills` leave those out, counted as deselected."""
+    drills = [] if config.getoption("--drills") else [item for item in items if item.get_closest_marker("drill")]
+    config.hook.pytest_deselected(items=drills)
+    items[:] = [item for item in items if item not in drills]
     for item in items:
         if item.path.parent.name == "live" and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LIVE_LIMIT))

@@ -116,7 +116,7 @@ def test_distlock_of_two_racing_clients(drill: Drill) -> None:
     assert all(bool(one) != bool(two) for one, two in zip(owners, owners[1:])), "an owner followed an owner: the lock was not free"
 
 
-@pytest.mark.parametrize("fault", ["kill-postgres", "crash"])
+@pytest.mark.parametrize("fault", [pytest.param("kill-postgres", marks=pytest.mark.drill), "crash"])
 def test_loss_of_the_primary(drill: Drill, fault: str) -> None:
     """The standby, with the row's answer where the other has none, is promoted and acknowledges; the old primary comes back as its standby."""
     old = drill.primary()
@@ -150,6 +150,7 @@ def test_loss_of_the_standby(drill: Drill) -> None:
     assert drill.lost(writing) == []
 
 
+@pytest.mark.drill
 def test_who_is_alone_and_lost_is_waited_for(drill: Drill) -> None:
     """The primary acknowledged alone and loses its power; the standby, back without its commits, is kept from promotion by the row."""
     primary = drill.primary()
@@ -183,6 +184,7 @@ def test_lock_server_down(drill: Drill) -> None:
     assert drill.lost(writing) == []
 
 
+@pytest.mark.drill
 def test_lock_server_down_and_primary_lost(drill: Drill) -> None:
     """Nobody can know whether the primary went on alone: the standby is not promoted, and cls_status says why, until the row can be asked."""
     lock_down(drill)
@@ -199,6 +201,7 @@ def test_lock_server_down_and_primary_lost(drill: Drill) -> None:
     assert drill.lost(writing) == []
 
 
+@pytest.mark.drill
 def test_lock_server_down_and_standby_lost(drill: Drill) -> None:
     """With its PostgreSQL only, the standby's watcher is the second voice; with its node, commits wait until the row can be asked."""
     lock_down(drill)
@@ -220,6 +223,7 @@ def test_lock_server_down_and_standby_lost(drill: Drill) -> None:
     assert drill.lost(writing) == []
 
 
+@pytest.mark.drill
 def test_the_primary_is_cut_off_from_everything(drill: Drill) -> None:
     """It acknowledges nothing any more; the standby takes over by the row's answer; the old one finds out when it can ask."""
     old = drill.primary()
@@ -239,7 +243,7 @@ def test_the_primary_is_cut_off_from_everything(drill: Drill) -> None:
     assert drill.lost(writing, inside) == []
 
 
-@pytest.mark.parametrize("deaf", ["nobody", "primary", "standby", "both"])
+@pytest.mark.parametrize("deaf", ["primary", *(pytest.param(name, marks=pytest.mark.drill) for name in ("nobody", "standby", "both"))])
 def test_the_nodes_lose_each_other(drill: Drill, deaf: str) -> None:
     """Each thinks the other gone, and may or may not reach the row: one of them acknowledges at most, and one does when one reaches the row."""
     old = drill.primary()
@@ -273,6 +277,7 @@ def _acknowledging(*writings: Writing) -> list[Writing]:
     return [writing for writing in writings if writing.acks and now - writing.acks[-1].at < 2.0]
 
 
+@pytest.mark.drill
 def test_a_row_made_anew_is_no_voice(drill: Drill) -> None:
     """Its server was lost and an empty row has its name: nobody is promoted by it; with the set stopped and nobody alone, cls_setup takes it."""
     old = drill.primary()

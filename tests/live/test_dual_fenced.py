@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from two_nodes import lock_down, lock_up, other_than, row
 
 from pha4pgsql.lab_words import Plan
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from drill import Drill
 
 PLAN = Plan("live-dual-fenced", size=2, template="dual")
+
+pytestmark = pytest.mark.drill
 
 
 def test_loss_of_the_primary(drill: Drill) -> None:

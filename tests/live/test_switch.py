@@ -66,6 +66,7 @@ def test_interrupted_while_it_waits(drill: Drill, signal: str, code: int) -> Non
     assert drill.lost(writing) == []
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("signal", ["INT", "KILL"])
 def test_interrupted_while_the_role_moves(drill: Drill, signal: str) -> None:
     """Either the old primary stays, or the target is promoted; nothing is left in both cases, and the next switchover succeeds."""
@@ -131,6 +132,7 @@ def test_standby_and_back(drill: Drill) -> None:
     assert drill.primary() == primary
 
 
+@pytest.mark.drill
 def test_pacemaker_lets_a_node_or_all_alone(drill: Drill) -> None:
     """PostgreSQL may end meanwhile, and Pacemaker starts it only afterwards."""
     primary, [other] = drill.primary(), drill.standbys("HS:async")
@@ -145,6 +147,7 @@ def test_pacemaker_lets_a_node_or_all_alone(drill: Drill) -> None:
     assert drill.primary() == primary
 
 
+@pytest.mark.drill
 def test_the_one_that_went_on_alone_is_lost(drill: Drill) -> None:
     """Nobody is elected without it, until an operator gives up what only it has; when it is back it has left the history."""
     refused(drill, drill.primary(), REFUSED, "cls_reset_master", "--yes")

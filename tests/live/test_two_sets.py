@@ -103,7 +103,7 @@ def test_a_second_setup_changes_nothing_of_either(sets: Drill) -> None:
         assert sets.must(node, program, timeout=60).out == "nothing to change\n"
 
 
-@pytest.mark.parametrize(("one", "other"), [("pgsql", "shop"), ("shop", "pgsql")])
+@pytest.mark.parametrize(("one", "other"), [("pgsql", "shop"), pytest.param("shop", "pgsql", marks=pytest.mark.drill)])
 def test_a_failover_of_one_does_not_touch_the_other(sets: Drill, one: str, other: str) -> None:
     """The postmaster of one primary is killed: that set has another one, the other has the same processes and the same state files."""
     sets.until(lambda: all("pending=0.\n" in state for _, state in traces(sets, other).values()), f"{other} has come to rest")

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import cli, cli_start, cli_status, config_pages, pacemaker, text
+from pha4pgsql import arguments, cli, cli_start, cli_status, config_pages, pacemaker, text
 from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
 
 ROOT = Path(__file__).parent.parent.parent
@@ -208,7 +208,7 @@ def test_help_works_from_anywhere_and_through_a_symbolic_link(command: str, tmp_
 def test_wrong_usage(command: str, words: list[str]) -> None:
     """Code 100, a message and a hint."""
     done = subprocess.run([sys.executable, "-IS", ROOT / "bin" / command, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == cli.USAGE
+    assert done.returncode == arguments.USAGE
     assert "HINT:" in done.stderr
     assert done.stdout == ""
 

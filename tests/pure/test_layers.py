@@ -18,7 +18,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("wal", "text", "settings", "cib", "vote", "pgsql", "netlink", "ipvs_codec", "lvs_settings", "lvs", "reader", "crmsh", "history"),
     # one adapter for each part of the world
     3: (
-        "system", "paths", "packages", "remote", "errand", "postgres", "replicas", "outage", "lock_row", "pacemaker", "resident", "site",
+        "system", "paths", "arguments", "packages", "remote", "errand", "postgres", "replicas", "outage", "lock_row", "pacemaker", "resident", "site",
         "netlink_line", "ipvs", "lab_kernel", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks",
         "reader_node", "chronicle", "checkup_node",
     ),
