@@ -43,9 +43,10 @@ def end(vip: str, room: str = resident.RUN, *, deadline: float) -> None:
 
 
 def clear(vip: str, room: str = resident.RUN) -> None:
-    """Speak again if the process that should have seen to it has been killed."""
-    if os.path.exists(_note(vip, room)) and not resident.lives(_prefix(vip, room)):
-        _speak(vip, room)
+    """Speak again if the process that should have seen to it has been killed: the time is over, and the note is still there."""
+    with suppress(FileNotFoundError):
+        if time.time() - os.stat(_note(vip, room)).st_mtime > LIMIT:
+            _speak(vip, room)
 
 
 def _prefix(vip: str, room: str) -> str:
