@@ -68,12 +68,12 @@ class Postmaster(NamedTuple):
 
 
 def postmaster(settings: Settings) -> Postmaster | None:
-    """The live postmaster of the data directory, or None. A recycled process number is not taken for it."""
+    """The live postmaster of the data directory, or None. A recycled process number is not taken for it, nor is a single-user server (-PID)."""
     try:
         with open(f"{settings.datadir}/postmaster.pid", encoding="utf-8") as stream:
             lines = [line.strip() for line in stream] + [""] * 8
-        pid = abs(int(lines[0]))
-        if not os.path.samefile(f"/proc/{pid}/cwd", settings.datadir) or _is_zombie(pid):
+        pid = int(lines[0])
+        if pid < 0 or not os.path.samefile(f"/proc/{pid}/cwd", settings.datadir) or _is_zombie(pid):
             return None
     except (OSError, ValueError):
         return None
@@ -423,7 +423,8 @@ def config_file(settings: Settings) -> str:
     return f"{settings.tmpdir}/{settings.resource}.conf"
 
 
-def _write_config(settings: Settings, *, replicated: bool) -> None:
+def write_config(settings: Settings, *, replicated: bool) -> None:
+    """Write the file that PostgreSQL is started with."""
     ours = [f"include {quoted(f'{settings.tmpdir}/{name}')}" for name in ("rep_mode.conf", "recovery.conf")] if replicated else []
     extra = [f"data_directory = {quoted(settings.datadir)}"] if settings.datadir != settings.pgdata else []
     lines = ["# written by the pgsql agent at every start", f"include {quoted(settings.config)}", *extra, *ours, ""]
@@ -465,7 +466,7 @@ def launch(settings: Settings, node: str, source: Upstream | None, value: str) -
     _clear_overrides(settings)
     write_recovery(settings, node, source)
     write_names(settings, value)
-    _write_config(settings, replicated=True)
+    write_config(settings, replicated=True)
     system.write_file(f"{settings.datadir}/standby.signal", "", owner=settings.pgdba)
     start_postmaster(settings)
 
@@ -490,7 +491,7 @@ def _put_away_strays(settings: Settings) -> None:
 def launch_plain(settings: Settings) -> None:
     """Start without replication: whatever the data directory is."""
     prepare(settings)
-    _write_config(settings, replicated=False)
+    write_config(settings, replicated=False)
     start_postmaster(settings)
 
 
@@ -500,48 +501,70 @@ def _slot_folders(settings: Settings) -> list[str]:
     return [f"{folder}/{name}" for name in os.listdir(folder) if ours.match(name)] if os.path.isdir(folder) else []
 
 
-def start_postmaster(settings: Settings, *, timeout: float = 10.0) -> None:
-    """Run `pg_ctl start` until a postmaster lives; tried again while processes of a killed one are still ending."""
-    argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", settings.pgdata, "-l", settings.logfile or "/dev/null"]
+def start_postmaster(settings: Settings) -> None:
+    """Start with the agent's own configuration file until a postmaster lives."""
     options = f"-c config_file={config_file(settings)} -p {settings.pgport}"
     options += f" -c unix_socket_directories={settings.socketdir}" if settings.socketdir else ""
     options += f" {settings.start_opt}" if settings.start_opt else ""
-    argv += ["-o", options, *settings.ctl_opt.split()]
+    pg_ctl_start(settings, settings.pgdata, options)
+
+
+def pg_ctl_start(settings: Settings, folder: str, options: str, *, hint: str = "", timeout: float = 10.0) -> None:
+    """Run `pg_ctl start` until a postmaster lives; tried again while processes of a killed one are still ending."""
+    argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", folder, "-l", settings.logfile or "/dev/null"]
+    argv += [*(["-o", options] if options else []), *settings.ctl_opt.split()]
     deadline = time.monotonic() + timeout
     while True:
-        done = system.run(argv, user=settings.pgdba, timeout=timeout, environment=_libraries(settings))
-        while _is_starting(settings) and time.monotonic() < deadline:
+        done = system.run(argv, user=settings.pgdba, timeout=timeout, environment=libraries(settings))
+        while _is_starting(folder) and time.monotonic() < deadline:
             server = postmaster(settings)
             if server is not None and server.status:
                 return
             time.sleep(POLL)
         if time.monotonic() > deadline or not remains(settings):
-            why = done.err.strip() or _complaint(settings) or "the postmaster ended at once"
-            raise EnvironmentFailure(f"PostgreSQL did not start: {why}", f"look into the log, {settings.logfile}")
+            why = done.err.strip() or complaint(settings) or "the postmaster ended at once"
+            raise EnvironmentFailure(f"PostgreSQL did not start: {why}", hint or f"look into the log, {settings.logfile}")
         time.sleep(POLL)
 
 
-def _is_starting(settings: Settings) -> bool:
-    """Whether a server, or the shell that becomes one, lives with our configuration file: it has no pid file yet in its first moments."""
-    mark = f"config_file={config_file(settings)}".encode()
+def _is_starting(folder: str) -> bool:
+    """Whether a server, or the shell that becomes one, lives with this directory: it has no pid file yet in its first moments."""
+    mark = f"postgres -D {folder}".encode()
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as stream:
-                    if mark in stream.read():
+                    if mark in stream.read().replace(b"\0", b" ").replace(b'"', b""):
                         return True
             except OSError:
                 continue
     return False
 
 
-def _complaint(settings: Settings) -> str:
-    """The last error in the server's log."""
-    lines = [line.strip() for line in read_text(settings.logfile)[-4000:].splitlines() if "FATAL" in line or "syntax error" in line]
-    return " / ".join(line.split("] ")[-1] for line in lines[-2:])
+def complaint(settings: Settings) -> str:
+    """The last errors in the server's own log, wherever it writes it."""
+    logs = [settings.logfile]
+    with suppress(IndexError):
+        current = read_text(f"{settings.datadir}/current_logfiles").split()[1]
+        logs.append(os.path.join(settings.datadir, current))
+    lines = [line.strip() for log in logs if log != "/dev/null" for line in _tail(log) if _COMPLAINT.search(line)]
+    return " / ".join(dict.fromkeys(line[match.start() :] for line in lines[-3:] if (match := _COMPLAINT.search(line))))
 
 
-def _libraries(settings: Settings) -> dict[str, str]:
+_COMPLAINT = re.compile(r"(FATAL|PANIC|ERROR):|syntax error in file")
+
+
+def _tail(path: str, size: int = 8000) -> list[str]:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
+            return stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def libraries(settings: Settings) -> dict[str, str]:
+    """The environment that PostgreSQL's programs need."""
     return {"LD_LIBRARY_PATH": ":".join(filter(None, (os.environ.get("LD_LIBRARY_PATH", ""), settings.pglibs)))}
 
 

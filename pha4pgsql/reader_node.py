@@ -15,12 +15,11 @@ import pwd
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pha4pgsql import address, paths, postgres, system
+from pha4pgsql import address, copies, paths, postgres, system
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.settings import Settings, read_settings
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
@@ -256,7 +255,7 @@ def clone(request: Mapping[str, Any], say: Say) -> dict[str, Any]:
                 f"{settings.datadir} is not empty, expected nothing in it", "nothing was changed; empty it, or cls_reader add --again"
             )
         system.write_file(wanted.mark, f"{wanted.name}\n", owner=settings.pgdba)
-        _empty(settings)
+        copies.empty(settings.datadir, settings.pgdba)
         _base_backup(wanted, request["slot"], say)
         os.unlink(wanted.mark)
     return {}
@@ -273,53 +272,17 @@ def _alone(wanted: Wish) -> Iterator[None]:
         yield
 
 
-def _empty(settings: Settings) -> None:
-    """Make the data directory an empty one of the database's user; the directory itself may be a mount point and stays."""
-    entry = pwd.getpwnam(settings.pgdba)
-    os.makedirs(settings.datadir, mode=0o700, exist_ok=True)
-    for item in os.scandir(settings.datadir):
-        if item.is_dir(follow_symlinks=False):
-            shutil.rmtree(item.path)
-        else:
-            os.unlink(item.path)
-    os.chown(settings.datadir, entry.pw_uid, entry.pw_gid)
-    os.chmod(settings.datadir, 0o700)
-
-
 def _base_backup(wanted: Wish, slot: str, say: Say) -> None:
     """Run pg_basebackup; the slot that it makes keeps the WAL until the copy streams."""
-    settings = wanted.settings
+    settings, told = wanted.settings, [0.0]
+
+    def hear(line: str) -> None:
+        if time.monotonic() - told[0] > 1.0:
+            say(line)
+            told[0] = time.monotonic()
+
     conninfo = f"{connection(wanted, settings.passfile)} application_name=pg_basebackup"
-    argv = [settings.program("pg_basebackup"), "-d", conninfo, "-D", settings.datadir, "-X", "stream", "-C", "-S", slot, "-c", "fast", "-P", "-w"]
-    entry = pwd.getpwnam(settings.pgdba)
-    groups = os.getgrouplist(settings.pgdba, entry.pw_gid)
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "HOME": entry.pw_dir, "LD_LIBRARY_PATH": settings.pglibs}
-    with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/", env=environment, text=True, errors="replace",
-        user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups,
-    ) as child:  # fmt: skip
-        try:
-            said = _progress(child, say)
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        raise EnvironmentFailure(
-            f"pg_basebackup failed: {' / '.join(said)}", "correct the cause, then run the command again: it begins the copy anew"
-        )
-
-
-def _progress(child: subprocess.Popen[str], say: Say) -> list[str]:
-    """Hand on each line of pg_basebackup's progress that tells something new, and return its last words."""
-    assert child.stderr is not None  # noqa: S101  for the type checker: it is a pipe
-    last: list[str] = []
-    told = 0.0
-    for line in child.stderr:
-        last = [*last[-2:], line.strip()]
-        if time.monotonic() - told > 1.0:
-            say(line.strip())
-            told = time.monotonic()
-    return last
+    copies.base_backup(settings, conninfo, settings.datadir, ["-C", "-S", slot], hear)
 
 
 # ---------------------------------------------------------------- the standby's settings
@@ -406,7 +369,7 @@ def start(request: Mapping[str, Any], say: Say) -> dict[str, Any]:
         _systemctl("daemon-reload")
         _systemctl("enable", SERVICE)
     if postgres.postmaster(settings) is None:
-        _systemctl("start", SERVICE) if os.path.isdir(SYSTEMD) else _pg_ctl_start(settings)
+        _systemctl("start", SERVICE) if os.path.isdir(SYSTEMD) else _start_by_hand(settings)
     if not os.path.isdir(SYSTEMD):
         say(f"no systemd here: let this machine's own init do at boot what `cls_reader add {wanted.name}` does, or run that again after a boot")
     return {}
@@ -430,47 +393,15 @@ def server_options(settings: Settings) -> list[str]:
     return ["-c", f"config_file={settings.config}"]
 
 
-def _pg_ctl_start(settings: Settings, *, timeout: float = 10.0) -> None:
-    options = " ".join(server_options(settings))
-    argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", settings.datadir, "-l", settings.logfile or "/dev/null"]
-    done = system.run([*argv, *(["-o", options] if options else [])], user=settings.pgdba, timeout=timeout)
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        server = postgres.postmaster(settings)
-        if server is not None and server.status:
-            return
-        if not done.ok:
-            break
-        time.sleep(postgres.POLL)
-    why = done.err.strip() or complaint(settings) or "the postmaster ended at once"
-    raise EnvironmentFailure(
-        f"PostgreSQL did not start: {why}", f"look into its log, and into {settings.logfile}; cls_reader add --again copies the primary anew"
-    )
-
-
-def complaint(settings: Settings) -> str:
-    """The last errors in the server's own log, wherever it writes it."""
-    logs = [settings.logfile]
-    with contextlib.suppress(IndexError):
-        current = postgres.read_text(f"{settings.datadir}/current_logfiles").split()[1]
-        logs.append(os.path.join(settings.datadir, current))
-    lines = [line.strip() for log in logs if log != "/dev/null" for line in _tail(log) if re.search(r"(FATAL|PANIC|ERROR):", line)]
-    return " / ".join(dict.fromkeys(re.sub(r"^.*?(?=(FATAL|PANIC|ERROR):)", "", line) for line in lines[-3:]))
-
-
-def _tail(path: str, size: int = 8000) -> list[str]:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
-            return stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
+def _start_by_hand(settings: Settings) -> None:
+    hint = f"look into its log, and into {settings.logfile}; cls_reader add --again copies the primary anew"
+    postgres.pg_ctl_start(settings, settings.datadir, " ".join(server_options(settings)), hint=hint)
 
 
 def condition(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
     """Whether the server runs, and what it complains of: for one that does not stream."""
     wanted = wish(request)
-    return {"running": postgres.postmaster(wanted.settings) is not None, "complaint": complaint(wanted.settings)}
+    return {"running": postgres.postmaster(wanted.settings) is not None, "complaint": postgres.complaint(wanted.settings)}
 
 
 def unit(wanted: Wish) -> str:
@@ -584,7 +515,7 @@ def forget(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
     if request.get("delete"):
         if postgres.postmaster(settings) is not None:
             raise ClusterRefusal(f"PostgreSQL runs in {settings.datadir}", "stop it first")
-        _empty(settings)
+        copies.empty(settings.datadir, settings.pgdba)
     for path in (settings.passfile if wanted.secret else "", wanted.mark, wanted.note):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -20,7 +20,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         "system", "paths", "arguments", "packages", "remote", "errand", "postgres", "replicas", "outage", "lock_row", "pacemaker", "resident", "site",
         "netlink_line", "ipvs", "lab_kernel", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks",
-        "reader_node", "chronicle", "checkup_node",
+        "copies", "reader_node", "chronicle", "checkup_node",
     ),
     # programs, each on top of what stands before it
     4: (
