@@ -26,6 +26,7 @@ from pha4pgsql.vote import (
     outvoted,
     promise,
     resolve,
+    rewindable,
     store,
     stored_by,
     term_at,
@@ -138,7 +139,7 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
         state.reign if acting else NEVER,
         state.said,
         answer or kept,
-        (instance.lsn or Lsn(0)) if frozen else Lsn(0),
+        (instance.lsn or Lsn(0)) if frozen and not state.mark else Lsn(0),
         instance.system_identifier,
         scene.rules.members,
     )
@@ -265,6 +266,8 @@ def watch(scene: Scene) -> Procedure:
 
 def follow(scene: Scene) -> Procedure:
     """The standby's monitor: follow the primary if the local WAL is a beginning of its, or see whether to stand for election."""
+    if scene.state.mark:
+        return Outcome(False, unwhole(scene))
     scene = yield from _settle(scene)
     if scene.instance.run is not Run.STANDBY:
         return Outcome(True)
@@ -334,8 +337,12 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
     fork = divergence(state.eras, instance.lsn, vote.eras)
     if fork is not None:
         return Outcome(False, forked(scene, fork))
-    new = state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0)
-    return new, Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
+    return under(state, vote), Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
+
+
+def under(state: State, vote: Vote) -> State:
+    """The state of a node whose WAL is, or becomes, a beginning of this primary's: its terms are taken over, and its term is promised."""
+    return state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0)
 
 
 def forked(scene: Scene, fork: Diverged) -> str:
@@ -477,8 +484,8 @@ def promote(scene: Scene) -> Procedure:
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
         return (yield from _confirm(scene, expected=scene.rules.sync_count))
-    if scene.instance.run is not Run.STANDBY:
-        return Outcome(False, f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
+    if scene.instance.run is not Run.STANDBY or scene.state.mark:
+        return Outcome(False, unwhole(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     if scene.only_reads:
         yield attributes(scene, {(scene.me, "score"): "-INFINITY"})
         return Outcome(False, f"{scene.me} is not in node_list: it only reads, and is never promoted")
@@ -915,6 +922,120 @@ def repl_info(scene: Scene) -> str:
     return f"{scene.me}|{parent}|{era.start.hex16}"
 
 
+# -- a copy of the primary ----------------------------------------------------------------------------------------
+
+
+def unwhole(scene: Scene) -> str:
+    """Why nothing may run on the data directory, or empty."""
+    return f"the data directory is not whole: {scene.state.mark}" if scene.state.mark else ""
+
+
+def diverged(scene: Scene) -> bool:
+    """Whether by what the votes show this node's WAL, which nothing moves, is no beginning of the primary's; its own vote included."""
+    mine, theirs = scene.vote(scene.me), scene.vote(reigning(scene))
+    comparable = bool(mine.lsn) and theirs.reign != NEVER and theirs.reign >= scene.state.promised
+    return comparable and divergence(resolve(scene.state, scene.instance.histories).eras, mine.lsn, theirs.eras) is not None
+
+
+def begin_copy(scene: Scene, mark: str, *, rewind: bool) -> Procedure:
+    """Give up what is here for a copy of the visible primary: PostgreSQL down, then one replacement of the state file, before the first byte.
+
+    From then on this node answers no ballot, is not started and does not stand; its voice stays. The primary sees that its terms are
+    adopted and makes the slot of its term for this node, by which the adapter proves whose copy it was.
+    """
+    if scene.instance.run is Run.PRIMARY or _deposed(scene).reign != NEVER:
+        return Outcome(False, f"this node acts as primary of term {scene.state.reign}")
+    begun = copied(scene._replace(instance=scene.instance._replace(run=Run.DOWN)), mark, rewind=rewind)
+    if isinstance(begun, State) and scene.instance.run is not Run.DOWN:
+        scene = yield [Shutdown()]
+        begun = copied(scene, mark, rewind=rewind)
+    if isinstance(begun, str):
+        return Outcome(False, begun)
+    yield [Store(begun), Publish(my_vote(scene._replace(state=begun)))]
+    return Outcome(True, reigning(scene))
+
+
+def copied(scene: Scene, mark: str, *, rewind: bool) -> State | str:
+    """The state of a node that becomes a copy of the visible primary by a rewind or a clone, or why it may not.
+
+    Never of a primary below the promise, never without one: what is here may be the only copy. A rewind compares timeline numbers, so they
+    must mean the same on both sides; and the remains of an unfinished copy cannot be rewound (manual, pg_rewind, Warning).
+    """
+    primary, instance = reigning(scene), scene.instance
+    vote, state = scene.vote(primary), resolve(_deposed(scene), instance.histories)
+    if not primary:
+        return "no primary is visible, and what is here may be the only copy"
+    if vote.reign < state.promised:
+        return f"{primary} reigns by term {vote.reign}, {state.promised} is promised: not copied"
+    if instance.run is not Run.DOWN:
+        return f"PostgreSQL is {instance.run.value}, it has to be down"
+    if instance.system_identifier not in ("", vote.system_identifier):
+        return f"the database here (system identifier {instance.system_identifier}) is no copy of the one on {primary} ({vote.system_identifier})"
+    if rewind and state.mark:
+        return f"what an unfinished copy left cannot be rewound ({state.mark})"
+    if rewind and instance.lsn is None:
+        return "the end of the local WAL could not be found out"
+    if rewind and divergence(state.eras, instance.lsn or Lsn(0), vote.eras) is None:
+        return f"the WAL here is a beginning of {primary}'s: there is nothing to rewind"
+    if rewind and not rewindable(state.eras, vote.eras):
+        return f"here and on {primary} one timeline number means two timelines, which pg_rewind cannot tell apart"
+    new = under(state, vote)._replace(mark=mark)
+    return store(new, vote.said) or new
+
+
+def recover(scene: Scene) -> Procedure:
+    """Bring a database that crashed to a clean end before it is rewound: as a standby of nobody, so that no WAL is written. No mark yet.
+
+    One that an interrupted repair has left running is only ended.
+    """
+    state = resolve(_deposed(scene), scene.instance.histories)
+    if scene.instance.run not in (Run.DOWN, Run.STANDBY, Run.STARTING) or state.mark or state.reign != NEVER:
+        return Outcome(False, unwhole(scene) or f"PostgreSQL is {scene.instance.run.value}, it has to be down")
+    if scene.instance.run is Run.DOWN:
+        stored: list[Action] = [Store(state)] if state != scene.state else []
+        scene = yield [*stored, Launch(None, quorum_names(scene.rules, scene.me))]
+    while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:
+        scene = yield []
+    found = scene.instance.run
+    if found is not Run.DOWN:
+        scene = yield [Shutdown()]
+    if found is not Run.STANDBY or scene.instance.run is not Run.DOWN:
+        return Outcome(False, f"PostgreSQL did not come through its crash recovery (it is {found.value}); its log tells why")
+    return Outcome(True)
+
+
+def end_copy(scene: Scene, mark: str, system_identifier: str) -> Procedure:
+    """The copy is complete and proven: take the mark away, if the copy holds nothing that the terms stored with it do not name."""
+    wrong = misfit(scene, mark, system_identifier)
+    if wrong:
+        return Outcome(False, wrong)
+    whole = scene.state._replace(mark="")
+    yield [Store(whole), Publish(my_vote(scene._replace(state=whole)))]
+    return Outcome(True)
+
+
+def misfit(scene: Scene, mark: str, system_identifier: str) -> str:
+    """Why a copy is not what the state file says of it, or empty."""
+    state, instance = scene.state, scene.instance
+    if state.mark != mark:
+        return f"the mark is now {state.mark!r}: somebody else has begun anew"
+    if instance.run is not Run.DOWN or instance.system_identifier != system_identifier:
+        return f"PostgreSQL is {instance.run.value} with system identifier {instance.system_identifier}, expected down with {system_identifier}"
+    starts = {era.timeline: era.start for era in state.eras}
+    for timeline, _, start in instance.histories:
+        if timeline > max(starts, default=0) or starts.get(timeline, start) != start:
+            return f"the copy holds timeline {timeline} from {start}, which the primary's terms do not name: there was another primary meanwhile"
+    return ""
+
+
+def undo_copy(scene: Scene, mark: str, before: State) -> Procedure:
+    """Nothing was copied: what is here is what it was. Promises made meanwhile stay."""
+    if scene.state.mark == mark:
+        back = scene.state._replace(eras=before.eras, pending=before.pending, beyond=before.beyond, mark=before.mark)
+        yield [Store(back), Publish(my_vote(scene._replace(state=back)))]
+    return Outcome(True)
+
+
 # -- start, demote, stop -----------------------------------------------------------------------------------------
 
 
@@ -925,11 +1046,11 @@ def start(scene: Scene) -> Procedure:
     if scene.instance.run is not Run.DOWN:
         return Outcome(False, f"PostgreSQL is {scene.instance.run.value}; start wants it down")
     if scene.state.mark:
-        return Outcome(False, f"the data directory is not whole: {scene.state.mark}")
+        return Outcome(False, unwhole(scene))
     gone: dict[tuple[str, str], str | None] = {(scene.me, "score"): "-INFINITY", (scene.me, "master-baseline"): None, (scene.me, "xlog-loc"): None}
     scene = yield from _set(scene, gone)
     if scene.instance.run is not Run.DOWN or scene.state.mark:
-        return Outcome(False, scene.state.mark or f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
+        return Outcome(False, unwhole(scene) or f"PostgreSQL is {scene.instance.run.value}; somebody else started it")
     adopted = adopt(scene)
     if isinstance(adopted, Outcome) and not adopted.ok:
         scene = yield from _tell(scene)
@@ -951,7 +1072,7 @@ def demote(scene: Scene) -> Procedure:
     scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
         scene = yield [Shutdown()]
-    if scene.instance.run is Run.DOWN and scene.state.reign == NEVER:
+    if scene.instance.run is Run.DOWN and (scene.state.reign == NEVER or scene.state.mark):
         return Outcome(True, "PostgreSQL is down and was no primary: nothing to demote")
     if scene.instance.run is Run.DOWN:
         state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)

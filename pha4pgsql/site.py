@@ -113,18 +113,36 @@ class Site:
         """The node's lock, for one look and its actions."""
         return self._flock("lock", wait=True)
 
-    def reigning(self) -> AbstractContextManager[bool]:
+    def reigning(self) -> AbstractContextManager[Any]:
         """The right to look after the primary's set, for a whole procedure: of two at once each would undo the other's proofs.
 
-        Yields whether it was free; who finds it taken leaves the work to its holder.
+        Yields None if it is taken; who finds it taken leaves the work to its holder.
         """
         return self._flock("reign.lock", wait=False)
+
+    def repairing(self) -> AbstractContextManager[Any]:
+        """The right to make the data directory a copy of another node's, until the end. Yields the lock's descriptor, None if it is taken."""
+        return self._flock("repair.lock", wait=False)
+
+    def under_repair(self) -> bool:
+        """Whether a rewind or a clone of this node is at work: then nothing of PostgreSQL here is a server, whatever processes there are."""
+        try:
+            handle = os.open(self._path("repair.lock"), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(handle, fcntl.LOCK_SH)  # shared: two who look at once must not take each other for a repair
+        finally:
+            os.close(handle)
+
+    def _path(self, name: str) -> str:
+        return f"{self.settings.tmpdir}/{self.settings.resource}.{name}"
 
     @contextmanager
     def _flock(self, name: str, *, wait: bool) -> Iterator[Any]:
         """A lock that the kernel releases when its holder ends, so it is never left behind."""
         postgres.prepare(self.settings)
-        handle = os.open(f"{self.settings.tmpdir}/{self.settings.resource}.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             held = _try_lock(handle)
             while wait and not held:
@@ -132,7 +150,7 @@ class Site:
                     raise EnvironmentFailure("another process held the node's lock until the end of this call")
                 time.sleep(0.01)
                 held = _try_lock(handle)
-            yield held
+            yield handle if held else None
         finally:
             os.close(handle)
 
@@ -166,14 +184,13 @@ class Site:
                 self.log("WARNING", f"vote of {node}: {bad}")
         return tuple(found)
 
-    def look(self, instance: Instance | None = None, *, scope: Scope = Scope.CLUSTER) -> Scene:
-        """One scene, as wide as the decision needs it."""
+    def look(self, instance: Instance | None = None, *, scope: Scope = Scope.CLUSTER, copy: bool = False) -> Scene:
+        """One scene, as wide as the decision needs it. The end of WAL in half a copy says nothing: it is read when the `copy` is complete."""
         if scope is Scope.CLUSTER or self._votes is None:
             self._votes = self.votes()
-        scene = Scene(
-            self.context.node, self.rules, self.state(), instance or self.instance(), self._votes,
-            elapsed=self.elapsed, left=self.left, row=self._row,
-        )  # fmt: skip
+        state = self.state()
+        seen = instance or self.instance(disk=copy or not state.mark)
+        scene = Scene(self.context.node, self.rules, state, seen, self._votes, elapsed=self.elapsed, left=self.left, row=self._row)
         if scope is Scope.VOTES:
             return scene
         if scope is Scope.BALLOT:
@@ -305,13 +322,13 @@ class Site:
 
     def reign(self) -> Outcome:
         """Look after the primary's set, unless another process of this node is at it."""
-        with self.reigning() as free:
-            return self.drive(pgsql.reign) if free else Outcome(True)
+        with self.reigning() as handle:
+            return self.drive(pgsql.reign) if handle is not None else Outcome(True)
 
-    def drive(self, make: Callable[[Scene], Procedure], *, scope: Scope = Scope.CLUSTER) -> Outcome:
+    def drive(self, make: Callable[[Scene], Procedure], *, scope: Scope = Scope.CLUSTER, copy: bool = False) -> Outcome:
         """Run a procedure: look, decide and act under the lock, pause when nothing was to be done, until it ends."""
         with self.lock():
-            scene = self.look(scope=scope)
+            scene = self.look(scope=scope, copy=copy)
             procedure = make(scene)
             steps = _next(procedure, None)
             scene = self._act(scene, steps)
@@ -322,7 +339,7 @@ class Site:
                 self.perform(steps)
             with self.lock():
                 if not _only_told(steps):
-                    scene = self.look(scope=scope)
+                    scene = self.look(scope=scope, copy=copy)
                 steps = _next(procedure, scene)
                 scene = self._act(scene, steps)
                 self._votes = scene.votes
@@ -335,9 +352,9 @@ class Site:
         return told(scene, steps)
 
 
-def _try_lock(handle: int) -> bool:
+def _try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

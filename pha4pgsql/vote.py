@@ -85,6 +85,17 @@ def divergence(own: tuple[Era, ...], end: Lsn, primary: tuple[Era, ...]) -> Dive
     return None
 
 
+def rewindable(own: Iterable[Era], primary: Iterable[Era]) -> bool:
+    """Whether equal timeline numbers mean equal timelines here and there: pg_rewind compares nothing else.
+
+    >>> a, b, c = Era(2, Lsn(100), Ballot(1, "a")), Era(3, Lsn(200), Ballot(2, "b")), Era(3, Lsn(200), Ballot(3, "c"))
+    >>> rewindable((a,), (a, b)), rewindable((a, b), (a, c))
+    (True, False)
+    """
+    there = {era.timeline: era for era in primary}
+    return all(there.get(era.timeline, era) == era for era in own)
+
+
 # -- answers -----------------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "promise forgotten when a primary is seen",
         (
-            ("pgsql", "    if vote.reign < state.promised:\n", "    if False:\n"),
+            ("pgsql", "    if vote.reign < state.promised:\n        return Outcome", "    if False:\n        return Outcome"),
             ("pgsql", "in (None, wanted) and term >= scene.state.promised", "in (None, wanted)"),
         ),
     ),
@@ -186,7 +186,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "standby started with an empty set",
         (
             ("pgsql", "Launch(upstream, quorum_names(scene.rules, scene.me))", 'Launch(upstream, "")'),
-            ("pgsql", "Launch(None, quorum_names(scene.rules, scene.me))", 'Launch(None, "")'),
+            (
+                "pgsql",
+                "Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))",
+                'Publish(my_vote(scene._replace(state=state))), Launch(None, "")',
+            ),
         ),
     ),
     Mutation(
@@ -326,14 +330,32 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a data directory with a mark is started",
         (
+            ("pgsql", "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    gone", "    gone"),
+            ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
             (
                 "pgsql",
-                '    if scene.state.mark:\n        return Outcome(False, f"the data',
-                '    if False:\n        return Outcome(False, f"the data',
+                "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    scene = yield from _settle",
+                "    scene = yield from _settle",
             ),
-            ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
+            ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark:", "if scene.instance.run is not Run.STANDBY:"),
             ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
         ),
+    ),
+    Mutation(
+        "a copy of a primary below the promise",
+        (("pgsql", '    if vote.reign < state.promised:\n        return f"', '    if False:\n        return f"'),),
+    ),
+    Mutation("a copy under the terms of before", (("pgsql", "new = under(state, vote)._replace(mark=mark)", "new = state._replace(mark=mark)"),)),
+    Mutation("a rewind where timeline numbers lie", (("pgsql", "    if rewind and not rewindable(state.eras, vote.eras):\n", "    if False:\n"),)),
+    Mutation(
+        "a copy is trusted whatever it holds",
+        (("pgsql", "        if timeline > max(starts, default=0) or starts.get(timeline, start) != start:\n", "        if False:\n"),),
+        covered="the slot of the term proves to the end that the source reigned by it; this guards a copy that was taken from a standby",
+    ),
+    Mutation(
+        "the remains of a copy show a position",
+        (("pgsql", "if frozen and not state.mark else", "if frozen else"),),
+        covered="by positions that are shown only scores are given; an election needs answers, and these are refused",
     ),
     # -- alone
     Mutation(

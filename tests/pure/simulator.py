@@ -172,7 +172,7 @@ class Player:
     def _rebuild(self, node: Node) -> None:
         sources = [other for other in self.world.nodes.values() if other.run is Run.PRIMARY and other is not node]
         sources.sort(key=lambda other: other.state.reign, reverse=True)
-        if sources and self.world.clone(node, sources[0]):
+        if sources and self.world.copy(node, sources[0]):
             self.complete(node.name, "start")
 
     def _elect(self) -> None:
@@ -500,7 +500,7 @@ class Player:
         if node.run is not Run.DOWN:
             self.run(node, "stop")
         world.hear(node, source.name)
-        world.clone(node, source, until=self.random.choice((1, 2, 3, 3, 3, 3)))
+        world.copy(node, source, until=self.random.choice((1, 2, 3, 3, 3, 3)), rewind=self.random.random() < 0.4)
         if self.random.random() < 0.7:
             self.run(node, "start")
 

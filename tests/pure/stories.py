@@ -563,13 +563,39 @@ def half_a_copy(core: Core = REAL) -> Stage:
     stage.world.write(stage.node("a"))
     stage.settle("a", "c")
     stage.do("c", "stop")
-    stage.world.clone(stage.node("c"), stage.node("a"), until=1)
+    stage.world.copy(stage.node("c"), stage.node("a"), until=1)
     stage.node("c").wal, stage.node("c").flushed = stage.node("c").wal[:2], 2
     stage.world.crash(stage.node("a"))
     stage.hear("c", "b")
     stage.do("c", "start")
     stage.round(3)
     stage.elect("b", "c")
+    return stage
+
+
+def a_copy_of_what_was_before(core: Core = REAL) -> Stage:
+    """c confirmed a commit of b; down, it sees only the old primary a, which it must not become a copy of."""
+    stage = Stage(STRICT, core)
+    stage.cut("a")
+    stage.round(2)
+    stage.elect("b", "c", settle=True)
+    stage.hear("c", "b")
+    stage.do("c", "monitor")
+    stage.hear("b", "c")
+    stage.do("b", "monitor")
+    stage.world.write(stage.node("b"))
+    stage.settle("b", "c", "b")
+    stage.heal()
+    stage.do("c", "stop")
+    stage.deaf("c", "b")
+    stage.hear("c", "a")
+    stage.world.copy(stage.node("c"), stage.node("a"))
+    stage.world.crash(stage.node("b"))
+    stage.do("a", "demote")
+    stage.do("c", "start")
+    stage.settle("a", "c")
+    stage.round(9)
+    stage.elect("a", "c")
     return stage
 
 
@@ -1028,6 +1054,7 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         first_primary_dies_unseen,
         one_node_confirms_twice,
         half_a_copy,
+        a_copy_of_what_was_before,
         same_timeline_twice,
         longer_but_older,
         rejoin_by_numbers,

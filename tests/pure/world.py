@@ -823,26 +823,46 @@ class World:
 
     # -- an operator ---------------------------------------------------------------------------------------------
 
-    def clone(self, node: Node, source: Node, *, until: int = 3) -> bool:
-        """Rebuild the database from a primary that is not below the promise: state file first, then the bytes, then no mark."""
-        vote = node.view.get(source.name)
-        if node.run is not Run.DOWN or node.lock or not node.up or vote is None or source.promotion is None or not self.linked(source, node):
+    def copy(self, node: Node, source: Node, *, until: int = 3, rewind: bool = False) -> bool:
+        """Make the database a copy of a primary: the state file first, then the bytes, then no mark; or stop after one or two of these."""
+        core, how = self.core.pgsql, "rewind" if rewind else "clone"
+        if node.run is not Run.DOWN or node.lock or not node.up or not self.linked(source, node):
             return False
-        if vote.reign == NEVER or vote.reign < node.state.promised or source.promotion.ballot != vote.reign:
+        if core.reigning(self.scene(node)) != source.name or not self.run(node, lambda scene: core.begin_copy(scene, how, rewind=rewind)):
             return False
-        node.state = node.state._replace(mark="clone", eras=vote.eras, pending=NEVER, reign=NEVER, promised=max(node.state.promised, vote.reign))
         if until < 2:
             return False
-        self.say(f"{node.name}: is cloned from {source.name}")
-        node.wal = list(source.wal[: source.flushed if until > 2 else self.random.randint(1, source.flushed)])
+        if source.promotion is None or source.promotion.ballot != node.view[source.name].reign:  # it has no slot of that term
+            return False
+        self.say(f"{node.name}: is made a copy of {source.name} by {how}")
+        common = self.common(node, source) if rewind else 0
+        end = source.flushed if until > 2 else self.random.randint(min(1, source.flushed), source.flushed)
+        node.wal = [*node.wal[:common], *source.wal[common:end]]
         node.flushed = node.end
         node.histories, node.target, node.segments = dict(source.histories), source.target, set(source.segments)
         node.slots = set()
         if until < 3:
             return False
-        node.state = node.state._replace(mark="")
+        done = self.run(node, lambda scene: core.end_copy(scene, how, SYSTEM))
         self.check_labels(node)
-        return True
+        return done
+
+    def run(self, node: Node, beginning: Callable[[Scene], Procedure]) -> bool:
+        """A procedure in one go; whether it reached its aim."""
+        task = Task(node, "copy", beginning)
+        while task.outcome is None:
+            self.advance(task)
+        return task.outcome.ok
+
+    @staticmethod
+    def common(node: Node, source: Node) -> int:
+        """What pg_rewind takes for common: timelines of equal number and beginning, whatever is in them (its findCommonAncestorTimeline)."""
+        own, other = node.histories[max(node.segments)], source.histories[source.target]
+        same = 0
+        while same < min(len(own), len(other)) and own[same] == other[same]:
+            same += 1
+        last = own[same - 1][0]
+        return int(min(end_of(own, last), end_of(other, last), node.end, source.flushed))
 
     # -- checks --------------------------------------------------------------------------------------------------
 
