@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
+from pha4pgsql.rejoin import refusal_file
 from pha4pgsql.settings import Settings
 from pha4pgsql.site import Scope, Site
 from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Upstream
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SILENCE_LIMIT = 10.0
 """Seconds for which a live postmaster may stay silent before a monitor calls it failed: slow is not dead."""
+
+UNDER_REPAIR = "a rewind or a copy of this node is at work: PostgreSQL does not run here"
 
 
 def start(settings: Settings, context: Context) -> int:
@@ -33,7 +36,10 @@ def start(settings: Settings, context: Context) -> int:
 def _start(site: Site) -> int:
     settings, context = site.settings, site.context
     if settings.replicated:
-        return _code(site.drive(pgsql.start))
+        outcome = Outcome(False, UNDER_REPAIR) if site.under_repair() else site.drive(pgsql.start)
+        if not outcome.ok:  # pgwatch repairs only what Pacemaker wants to run
+            system.write_file(refusal_file(settings), f"{outcome.reason}\n")
+        return _code(outcome)
     run = site.instance(disk=False).run
     if run is Run.DOWN:
         with site.lock():
@@ -51,6 +57,9 @@ def _start(site: Site) -> int:
 def stop(settings: Settings, context: Context) -> int:
     """End PostgreSQL. What is missing (the server, Pacemaker, a directory) is no failure; a living postmaster is."""
     site = Site(settings, context, log)
+    if settings.replicated and site.under_repair():
+        log("INFO", UNDER_REPAIR)
+        return Code.SUCCESS
     if settings.replicated:
         try:
             return _code(site.drive(pgsql.stop))
@@ -64,6 +73,8 @@ def stop(settings: Settings, context: Context) -> int:
 def monitor(settings: Settings, context: Context) -> int:
     """Tell the role, and in a replicated set do what has to be done regularly in it."""
     site = Site(settings, context, log)
+    if settings.replicated and site.under_repair():
+        return Code.NOT_RUNNING
     instance = site.instance(disk=False, patient=True)
     if instance.run is not Run.SILENT:
         postgres.forget_silence(settings)

@@ -112,6 +112,13 @@ _sync_id = _number(0, 255, "a number, 0 to 255")
 _mark = _number(1, 2**32 - 1, "a firewall mark, 1 to 4294967295")
 
 
+def _rejoin(text: str) -> str:
+    word = text.replace(" ", "")
+    if word not in {"no", "rewind", "rewind,rebuild"}:
+        raise ValueError("no, rewind, or rewind,rebuild")
+    return word
+
+
 def _boolean(text: str) -> bool:
     if text.lower() in {"true", "on", "yes", "y", "1"}:
         return True
@@ -365,7 +372,7 @@ CHAPTERS = (
                 "pgsql_repuser",
                 _word,
                 "postgres",
-                "replication role; pg_rewind needs it to be a superuser or to have the rights of its manual page",
+                "replication role; for pg_rewind a superuser, or with the rights that docs/cls_repair_by_pg_rewind.md lists",
                 "repuser",
                 "replication",
             ),
@@ -394,6 +401,14 @@ CHAPTERS = (
             ),
             Key("pgsql_replication_slot_name", _slot_prefix, "", "first part of the names of the replication slots", "replication_slot_name", "slot"),
             Key("pgsql_maxlag", _count, "0", "async: bytes behind the primary from which a standby is not promoted; 0: no limit", "maxlag"),
+            Key(
+                "pgsql_auto_rejoin",
+                _rejoin,
+                "rewind",
+                "what a node does whose data left the primary's history: no (it waits for a person), rewind (pg_rewind, in the background), "
+                "or rewind,rebuild (and a new copy where that is not possible)",
+                "auto_rejoin",
+            ),
             Key("pgsql_restore_command", _text, "", "restore_command of the standbys", "restore_command", "cp /archive/%f %p"),
             Key(
                 "pgsql_archive_cleanup_command",
@@ -617,6 +632,7 @@ class Config(NamedTuple):
     pgsql_primary_conninfo_opt: str
     pgsql_replication_slot_name: str
     pgsql_maxlag: int
+    pgsql_auto_rejoin: str
     pgsql_restore_command: str
     pgsql_archive_cleanup_command: str
     pgsql_recovery_end_command: str

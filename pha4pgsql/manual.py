@@ -17,7 +17,7 @@ COMMAND = "/usr/bin/python3 -m pha4pgsql.manual > docs/parameters.md"
 
 KINDS = {
     Kind.STRING: "string", Kind.BOOLEAN: "boolean", Kind.INTEGER: "integer", Kind.SECONDS: "time",
-    Kind.PATH: "path", Kind.WORDS: "names", Kind.MODE: "mode",
+    Kind.PATH: "path", Kind.WORDS: "names", Kind.MODE: "mode", Kind.REJOIN: "choice",
 }  # fmt: skip
 
 INTRODUCTION = f"""# Parameters of the resource agents

@@ -181,9 +181,9 @@ def fail(resource: str, node: str, timeout: float = 5.0) -> None:
         _accept(done, "crm_resource")
 
 
-def cleanup(resource: str | None = None, timeout: float = 60.0) -> None:
-    """Forget failures, of one resource or all, so that Pacemaker tries again."""
-    which = [f"--resource={resource}"] if resource else []
+def cleanup(resource: str | None = None, timeout: float = 60.0, *, node: str = "") -> None:
+    """Forget failures, of one resource or all, on one node or all, so that Pacemaker tries again."""
+    which = [*([f"--resource={resource}"] if resource else []), *([f"--node={node}"] if node else [])]
     _accept(system.run(["crm_resource", "--cleanup", *which], timeout=timeout), "crm_resource")
 
 

@@ -19,6 +19,7 @@ class Kind(Enum):
     PATH = ("string", "path")
     WORDS = ("string", "words")
     MODE = ("string", "mode")
+    REJOIN = ("string", "rejoin")
 
     @property
     def ocf(self) -> str:
@@ -182,6 +183,10 @@ _PGSQL_PARAMETERS = (
         "The beginning of the names of the replication slots, made of a-z, 0-9 and _. Default: the name of the resource."),
     Parameter("maxlag", Kind.INTEGER, "0", "Lag that forbids promotion",
         "The bytes of WAL a standby may be behind and still be promoted, in the mode async; 0 means no limit.", since="P"),
+    Parameter("auto_rejoin", Kind.REJOIN, "no", "What a node does whose data left the primary's history",
+        "no: the start fails and says so; a person repairs it. rewind: pgwatch repairs it in the background with pg_rewind, and Pacemaker starts "
+        "it again. rewind,rebuild: where a rewind is not possible, pgwatch copies the primary anew. The node attribute <resource>-repair "
+        "shows how far it is, or why it failed.", Status.NEW, ""),
     Parameter("restart_on_promote", Kind.BOOLEAN, "false", "Accepted without effect", "Accepted so that an old configuration works.",
         Status.IGNORED, why="a promotion always makes a new timeline: two nodes must never write different WAL under one timeline number"),
     Parameter("xlog_check_count", Kind.INTEGER, "3", "Accepted without effect", "Accepted so that an old configuration works.",

@@ -93,6 +93,7 @@ class Settings(NamedTuple):
     distlock_passfile: str = "/var/lib/pgsql/tmp/pgpass"
     distlock_lockname: str = ""
     distlock_row: str = ""
+    auto_rejoin: tuple[str, ...] = ()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -299,6 +300,18 @@ def read_words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def read_rejoin(text: str) -> tuple[str, ...]:
+    """What a diverged node tries, in order.
+
+    >>> read_rejoin("no"), read_rejoin("rewind, rebuild")
+    ((), ('rewind', 'rebuild'))
+    """
+    words = tuple(word.strip() for word in text.split(","))
+    if words not in {("no",), ("rewind",), ("rewind", "rebuild")}:
+        raise ValueError(text)
+    return words if words != ("no",) else ()
+
+
 READERS: Mapping[Kind, tuple[Callable[[str], Value], str]] = {
     Kind.STRING: (read_string, "one line of printable text"),
     Kind.BOOLEAN: (read_boolean, "true or false"),
@@ -306,6 +319,7 @@ READERS: Mapping[Kind, tuple[Callable[[str], Value], str]] = {
     Kind.SECONDS: (read_seconds, "a time such as 90, 90s, 500ms or 2min"),
     Kind.PATH: (read_path, "an absolute path"),
     Kind.WORDS: (read_words, "names separated by blanks"),
+    Kind.REJOIN: (read_rejoin, "no, rewind, or rewind,rebuild"),
     Kind.MODE: (Mode, f"one of {', '.join(mode.value for mode in Mode)}"),
 }
 

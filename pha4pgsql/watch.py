@@ -12,10 +12,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import chronicle, pacemaker, pgsql, postgres, resident
+from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import Scope, Site
-from pha4pgsql.words import NEVER, Failure
+from pha4pgsql.words import NEVER, Failure, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,9 +91,17 @@ def watch_once(settings: Settings, context: Context) -> float:
     mine = votes.get(context.node)
     newer = any(vote.said.number > state.said.number for vote in votes.values())
     asked = any(vote.answer and vote.answer.ballot.node == node and vote.answer.ballot > state.promised for node, vote in votes.items())
-    shown = mine is not None and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER) and mine.lsn
+    shown = (
+        mine is not None
+        and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER)
+        and (mine.lsn or state.mark)
+    )
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
+    scene = Scene(context.node, site.rules, state, votes=tuple(votes.items()))
+    if down and rejoin.wanted(settings, scene, time.time()) and not site.under_repair():
+        record("INFO", f"the data here are not the primary's: {'/'.join(settings.auto_rejoin)} begins (auto_rejoin)")
+        rejoin.begin(settings, context.node, lambda text: record("INFO", text))
     if state.reign != NEVER and not down:
         scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 from pha4pgsql import lab_health
 from pha4pgsql.lab_postgres import LOG
-from pha4pgsql.lab_words import PGDATA
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
@@ -31,23 +30,6 @@ PATIENCE = 60.0
 LONG = 2.0
 """A condition that took longer is told in the test's output."""
 _numbers = itertools.count(1)
-
-REBUILD = f"""
-import fcntl, sys
-sys.path.insert(0, "/opt/pha4pgsql")
-from pha4pgsql import system, vote
-from pha4pgsql.words import NEVER
-mark = sys.argv[1]
-primary = vote.parse_state(sys.stdin.read())
-with open("/var/lib/pgsql/tmp/pgsql.lock") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with open("{STATE}") as stream:
-        own = vote.parse_state(stream.read())
-    assert own.reign == NEVER or mark, own
-    own = own._replace(promised=max(own.promised, primary.reign), eras=primary.eras, pending=NEVER, reign=NEVER, beyond=0, mark=mark)
-    system.write_file("{STATE}", vote.state_text(own))
-"""
-"""What an operator's clone does to the state file, before its first byte (with a mark) and after its last one (without)."""
 
 
 class Ack(NamedTuple):
@@ -341,19 +323,11 @@ class Drill:
             return
         for name in self.diverged():
             if name != primary:
-                self.rebuild(name, primary)
+                self.rebuild(name)
 
-    def rebuild(self, node: str, primary: str) -> None:
-        """Clone a node whose PostgreSQL is down from the primary: what an operator does by hand."""
-        if self.runs(node):
-            return
-        state = self.must(primary, "cat", STATE).out
-        self.must(node, "/usr/bin/python3", "-c", REBUILD, "clone unfinished", text=state)
-        self.must(node, "sh", "-c", f"rm -rf {PGDATA}/*")
-        clone = ["pg_basebackup", "-D", PGDATA, "-h", self.lab.address(primary), "-U", "replication", "-X", "stream", "-c", "fast", "--no-sync"]
-        self.must(node, "env", "PGPASSWORD=replication", *clone, user="postgres")
-        self.must(node, "/usr/bin/python3", "-c", REBUILD, "", text=state)
-        self.must(node, "crm_resource", "--cleanup", "--resource", "msPostgresql", "--node", node)
+    def rebuild(self, node: str) -> Completed:
+        """Clone a node anew from the primary, as an operator does; where something else repairs it already this is refused."""
+        return self.lab.run(node, ["cls_rebuild_slave", "--yes", "--discard", "--timeout", "30"], timeout=90)
 
 
 def change_of_role(drill: Drill, fault: str) -> None:
@@ -372,6 +346,19 @@ def change_of_role(drill: Drill, fault: str) -> None:
     drill.until(lambda: (drill.status()["repl_info"] or "").startswith(f"{new}|{timeline}|"), "REPL_INFO names the new primary")
     drill.until(lambda: drill.ask(drill.lab.reader_vip, "select pg_is_in_recovery()") == "t", "the reader address leads to a standby")
     assert drill.status()["vips"]["vip-master"] == new
+
+
+def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
+    """Lose the primary while it has WAL which no standby got; returns the old and the new primary."""
+    old = drill.primary()
+    drill.signal(old, "walsender", "STOP")
+    stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'"
+    drill.until(lambda: drill.sql(old, waiting) != "0", "it waits")
+    drill.lab.act(fault, old)
+    stuck.kill()
+    stuck.communicate()
+    return old, drill.new_primary(old)
 
 
 def alone(drill: Drill) -> tuple[str, list[str]]:

@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from drill import alone, change_of_role
+from drill import alone, change_of_role, diverge
 
 from pha4pgsql.lab_words import Plan
 
 if TYPE_CHECKING:
     from drill import Drill
 
-PLAN = Plan("live-sync")
+PLAN = Plan("live-sync", settings=(("pgsql_auto_rejoin", "no"),))
 HEX16 = 16
 MUTE = """
 import socket, sys, time
@@ -56,19 +56,6 @@ def test_change_of_role(drill: Drill, fault: str) -> None:
     change_of_role(drill, fault)
 
 
-def diverge(drill: Drill) -> tuple[str, str]:
-    """Kill the primary while it has WAL which no standby got; returns the old and the new primary."""
-    old = drill.primary()
-    drill.signal(old, "walsender", "STOP")
-    stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
-    waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'"
-    drill.until(lambda: drill.sql(old, waiting) != "0", "it waits")
-    drill.lab.kill_postgres(old)
-    stuck.kill()
-    stuck.communicate()
-    return old, drill.new_primary(old)
-
-
 def test_a_diverged_old_primary_refuses_to_start(drill: Drill) -> None:
     """It says so in the seed's words, the new primary is left in peace, and a clone brings the node back."""
     old, new = diverge(drill)
@@ -80,7 +67,7 @@ def test_a_diverged_old_primary_refuses_to_start(drill: Drill) -> None:
         writing.wait(10)
         assert writing.outage(writing.acks[0].at) < CALM
     assert drill.lost(writing) == []
-    drill.rebuild(old, new)
+    assert drill.rebuild(old).ok
     drill.healthy()
     assert drill.sql(old, "select to_regclass('lost')") == ""
 

@@ -20,12 +20,13 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         "system", "paths", "arguments", "packages", "remote", "errand", "postgres", "replicas", "outage", "lock_row", "pacemaker", "resident", "site",
         "netlink_line", "ipvs", "lab_kernel", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks",
-        "copies", "reader_node", "chronicle", "checkup_node",
+        "copies", "reader_node", "repair", "rejoin", "chronicle", "checkup_node",
     ),
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
         "psql_line", "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start", "cli_standby", "cli_switch", "cli_reset",
+        "cli_repair",
         "cli_tools", "cli_distlock", "reader_cluster", "cli_reader", "trouble", "checkup", "status_crm", "status_screen", "cli_screen",
         "cli_history", "cli_check", "pcs_lines", "pcs", "renderings", "setup",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
