@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pha4pgsql import history, pacemaker, pgsql, postgres, system, text
 from pha4pgsql.history import Ended, Evidence, Note, Record
-from pha4pgsql.words import NEVER, Lsn, Run
+from pha4pgsql.words import NEVER, Lsn, Run, Wish
 
 if TYPE_CHECKING:
     from pha4pgsql.settings import Settings
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pha4pgsql.words import Era, State
 
 HEAR = 3.0
-"""Seconds after a promotion for which the old primary's word is awaited, and Pacemaker left in peace."""
+"""Seconds after a promotion for which Pacemaker is left in peace."""
 HEAR_AT_MOST = 12.0
-"""The same while the old primary's node is there and has said nothing yet."""
+"""The same while the old primary's word, a confirmation or the writer address has not come yet."""
 LIMIT = 3.0
 """Seconds for one question."""
 FENCED_ABOUT = 120.0
@@ -80,6 +80,7 @@ def promoted(site: Site, outcome: str) -> None:
     past = [era for era in state.eras if era.term not in {NEVER, state.reign}]
     old, named = past[-1].term if past else NEVER, site.cluster.properties.get(f"{site.settings.resource}_REPL_INFO", "|") if site.cluster else "|"
     member = site.cluster.members.get(old.node) if site.cluster else None
+    wish = Wish.parse(member.attributes.get(f"{site.settings.resource}-switch", "")) if member else None
     note = Note(
         term,
         time.time() - site.elapsed,
@@ -90,6 +91,7 @@ def promoted(site: Site, outcome: str) -> None:
         member is None or member.expected,
         member is not None and member.standby,
         "|" not in named,
+        wish is not None and (wish.target, wish.term) == (site.context.node, old),
         " ".join(ban.resource for ban in site.cluster.bans if ban.node == old.node) if site.cluster else "",
     )
     with suppress(OSError):
@@ -98,6 +100,8 @@ def promoted(site: Site, outcome: str) -> None:
 
 def record(site: Site) -> None:
     """Write the record of this node's last promotion, once, when what is known of it has arrived: by its reign, or after that has ended."""
+    from xml.etree import ElementTree
+
     settings, path = site.settings, _path(site.settings, "promotion")
     note = history.parse_note(postgres.read_text(path)) if os.path.exists(path) else None
     if note is None or time.time() - (note.confirmed or note.begun) < HEAR:
@@ -108,12 +112,15 @@ def record(site: Site) -> None:
         note = _now_confirmed(site, note)
     ended = history.parse_ended(pacemaker.attributes(f"{settings.resource}-ended", LIMIT).get(note.old, "")) if note.old else None
     ended = ended if ended and ended.term == note.old_term else None
+    tree = ElementTree.fromstring(pacemaker.cib(LIMIT))  # noqa: S314
+    writers = next((one.writers for one in text.replicated_sets(tree) if one.primitive == settings.resource), {})
+    address = text.started_at(tree, site.context.node, writers) if reigns else 0.0
     heard = bool(ended) or not note.online or note.old in {"", site.context.node}
-    if reigns and not (heard and note.confirmed) and time.time() - note.begun < HEAR_AT_MOST:
+    if reigns and not (heard and note.confirmed and (address or not writers)) and time.time() - note.begun < HEAR_AT_MOST:
         return
     era = next((era for era in state.eras if str(era.term) == note.term), None)
     if era is not None:  # else its timeline did not survive: nobody was promoted
-        _record(site, era, note, ended)
+        _record(site, tree, era, Evidence(site.context.node, note, ended, address=address))
     os.replace(path, f"{path}.recorded")
 
 
@@ -127,20 +134,17 @@ def _now_confirmed(site: Site, note: Note) -> Note:
     return note._replace(confirmed=time.time()) if enough or not scene.instance.names else note
 
 
-def _record(site: Site, era: Era, note: Note, ended: Ended | None) -> None:
+def _record(site: Site, tree: text.Tree, era: Era, seen: Evidence) -> None:
     """Gather the rest, judge, and write: one property comes, those beyond the bound go."""
-    from xml.etree import ElementTree
-
-    settings = site.settings
-    tree = ElementTree.fromstring(pacemaker.cib(LIMIT))  # noqa: S314
+    settings, note = site.settings, seen.note
     known = history.records(text.cluster(tree).properties, settings.resource)
     last_commit, fresh = _past(site, note)
     failure, banned = _failure(tree, settings.resource, note), _banned(tree, settings.resource, note)
-    evidence = Evidence(site.context.node, note, ended, _fenced(note), failure, fresh, last_commit, banned)
+    seen = seen._replace(fenced=_fenced(note), failure=failure, fresh=fresh, last_commit=last_commit, banned=banned)
     parent = next((parent for timeline, parent, _ in postgres.histories(settings) if timeline == era.timeline), era.timeline - 1)
-    least, most = history.outage(evidence)
-    at, why = note.confirmed or note.begun, history.cause(evidence)
-    made = Record(note.term, at, site.context.node, note.old, era.timeline, parent, str(Lsn(era.start)), least, most, why)
+    least, most = history.outage(seen)
+    at, why = note.confirmed or note.begun, history.cause(seen)
+    made = Record(note.term, at, seen.node, note.old, era.timeline, parent, str(Lsn(era.start)), least, most, why)
     changes: dict[str, str | None] = {history.record_name(settings.resource, term): None for term in history.surplus(known)}
     changes[history.record_name(settings.resource, made.term)] = history.record_text(made)
     pacemaker.set_permanent({}, changes, set_id=history.set_id(settings.resource), timeout=LIMIT)

@@ -131,8 +131,16 @@ def _node(shell: Bounded, node: str, request: Mapping[str, Any]) -> Answer:
 
 
 def _short(why: str, node: str) -> str:
-    """ssh's own words, without what stands before the line anyway."""
-    words = why.removeprefix(f"{node}: ").removeprefix("the programs could not be unpacked: ").strip()
+    """ssh's own words, without the node's name, which stands before the line anyway: nodes with the same trouble are told together.
+
+    >>> _short("node2: the programs could not be unpacked: ssh: connect to host node2 port 22: Connection refused", "node2")
+    'not reached by ssh: connect to port 22: Connection refused'
+    >>> _short("root@node2: Permission denied (publickey).", "node2")
+    'not reached by ssh: Permission denied (publickey).'
+    """
+    words = why.replace(f"host {node} ", "")
+    for prefix in (f"{node}: ", "the programs could not be unpacked:", "ssh:", f"root@{node}:"):
+        words = words.removeprefix(prefix).strip()
     return f"not reached by ssh: {words or 'no answer in time'}"
 
 

@@ -48,7 +48,7 @@ class Note(NamedTuple):
     """What a promotion saw of the primary before it (`old`, empty at the first), and when: begun, and confirmed (0: not yet).
 
     By the cluster as it was when the promotion began: online, expected by the DC, in standby, and what was banned from its node (names with
-    blanks between them). `named`: the operator named the first one.
+    blanks between them). `named`: the operator named the first one; `wished`: cls_online_switch asked the old one for this.
     """
 
     term: str
@@ -60,6 +60,7 @@ class Note(NamedTuple):
     expected: bool = False
     standby: bool = False
     named: bool = False
+    wished: bool = False
     banned: str = ""
 
 
@@ -77,9 +78,9 @@ def parse_note(text: str) -> Note | None:
     """Read it back; None when it is not whole."""
     words = dict(line.partition("=")[::2] for line in text.splitlines())
     try:
-        online, expected, standby, named = (words[name] == "1" for name in ("online", "expected", "standby", "named"))
+        online, expected, standby, named, wished = (words[name] == "1" for name in ("online", "expected", "standby", "named", "wished"))
         times = float(words["begun"]), float(words["confirmed"])
-        return Note(words["term"], *times, words["old"], words["old_term"], online, expected, standby, named, words["banned"])
+        return Note(words["term"], *times, words["old"], words["old_term"], online, expected, standby, named, wished, words["banned"])
     except (KeyError, ValueError):
         return None
 
@@ -89,7 +90,7 @@ class Evidence(NamedTuple):
 
     `failure`: what Pacemaker says that failed on the old one's node then; `fresh`: the new primary had received nothing since its PostgreSQL was
     started; `last_commit`: when the last transaction that it had replayed was committed (0: none);
-    `banned`: the set, or its promoted role, was banned from the old one's node.
+    `banned`: the set, or its promoted role, was banned from the old one's node; `address`: when the writer address was up here (0: not known).
     """
 
     node: str
@@ -100,6 +101,7 @@ class Evidence(NamedTuple):
     fresh: bool = False
     last_commit: float = 0.0
     banned: bool = False
+    address: float = 0.0
 
 
 def cause(seen: Evidence) -> str:
@@ -113,6 +115,7 @@ CAUSES: tuple[tuple[Callable[[Evidence], bool], str], ...] = (
     (lambda seen: _how(seen) == DIED and seen.fresh, "start of the set; PostgreSQL on {old} had ended by itself"),
     (lambda seen: _how(seen) == DIED, "PostgreSQL on {old} ended by itself (killed, or crashed)"),
     (lambda seen: _how(seen) == ASKED and seen.fresh, "start of the set, which had been stopped"),
+    (lambda seen: _how(seen) == ASKED and seen.note.wished, "switchover from {old}, by cls_online_switch"),
     (lambda seen: seen.note.online and seen.note.standby, "switchover: {old} was put in standby"),
     (lambda seen: seen.note.online and seen.banned, "switchover: the set was banned from {old}"),
     (lambda seen: bool(seen.failure), "{failure}"),
@@ -133,18 +136,18 @@ def _how(seen: Evidence) -> str:
 def outage(seen: Evidence) -> tuple[float | None, float | None]:
     """For how many seconds writes were out, at least and at most; None: not known.
 
-    The end is the first confirmed record of the new primary, by its clock. The begin, if the old primary said it, is when its PostgreSQL ended or was
-    asked to; both are one number then. Else it lies between the last commit that was replayed and the beginning of the promotion. Times of the old
-    primary are by its clock: one that cannot be (later than what followed from it) is not used.
+    The end is the first confirmed record of the new primary, or the writer address there, whichever came later, by its clock. The begin, if the old
+    primary said it, is when its PostgreSQL ended or was asked to; both are one number then. Else it lies between the last commit that was replayed
+    and the beginning of the promotion. Times of the old primary are by its clock: one that cannot be (later than what followed from it) is not used.
     """
     note = seen.note
     if not note.old or not note.confirmed:
         return None, None
-    least = note.confirmed - note.begun
-    if seen.ended and seen.ended.how != SILENT and note.confirmed - seen.ended.at >= least:
-        exact = note.confirmed - seen.ended.at
-        return exact, exact
-    most = note.confirmed - seen.last_commit
+    end = max(note.confirmed, seen.address)
+    least = end - note.begun
+    if seen.ended and seen.ended.how != SILENT and end - seen.ended.at >= least:
+        return end - seen.ended.at, end - seen.ended.at
+    most = end - seen.last_commit
     return least, most if seen.last_commit and most >= least else None
 
 

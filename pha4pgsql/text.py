@@ -223,6 +223,21 @@ def failed_operations(cib: Tree, resource: str) -> Iterator[tuple[str, str, str,
                 yield state.get("uname", ""), one.get("operation"), unescape(one.get("exit-reason", "")), float(one.get("last-rc-change", "0"))
 
 
+def started_at(cib: Tree, node: str, resources: Iterable[str]) -> float:
+    """When the last of these resources was up on a node (seconds since 1970), by the end of its start; 0 while one is not.
+
+    Pacemaker tells the beginning of a start in whole seconds, and how long it took.
+    """
+    wanted = dict.fromkeys(resources, 0.0)
+    for state in (one for one in cib.iter("node_state") if one.get("uname") == node):
+        for held in (one for one in state.iter("lrm_resource") if one.get("id") in wanted):
+            starts = [one for one in held.findall("lrm_rsc_op") if one.get("operation") == "start" and one.get("rc-code") == "0"]
+            if starts and history_role(held.findall("lrm_rsc_op")) == "started":
+                took = float(starts[-1].get("exec-time", "0").removesuffix("ms") or 0) / 1000
+                wanted[held.get("id")] = float(starts[-1].get("last-rc-change", "0")) + took
+    return max(wanted.values(), default=0.0) if all(wanted.values()) else 0.0
+
+
 PROMOTED_CODES = ("8", "9")
 """OCF_RUNNING_PROMOTED, OCF_FAILED_PROMOTED."""
 

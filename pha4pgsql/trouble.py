@@ -140,7 +140,7 @@ def _nodes(report: Report) -> Iterator[Trouble]:
     if report.named is None:
         return
     for row in report.rows:
-        if row.name in (report.named.nodes or [one.name for one in report.rows]):
+        if row.name in ((*report.named.nodes, *report.named.read_nodes) or [one.name for one in report.rows]):
             found = _node(report, row)
             if found is not None:
                 yield found
@@ -175,7 +175,7 @@ def _repair(row: Row) -> Trouble:
 def _server(report: Report, row: Row) -> Trouble | None:
     """PostgreSQL of a member that is online."""
     named = report.named
-    if named is None or named.disabled:
+    if named is None or named.disabled or not report.quorate:  # without quorum nothing runs, and nothing can be typed here that helps
         return None
     ban = next((ban for ban in report.bans if ban.node == row.name and ban.resource in {named.promotable, named.primitive} and not ban.role), None)
     if ban is not None:

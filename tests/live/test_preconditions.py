@@ -90,13 +90,12 @@ def test_what_is_broken_is_named(trusted: Drill) -> None:
         trusted.must(node, "sh", "-c", breaking)
         try:
 
-            def found(name: str = name, code: int = code, words: tuple[str, ...] = words) -> bool:
+            def found(name: str = name, code: int = code, words: tuple[str, ...] = words) -> str:
                 now, lines = checked(trusted)
-                said = " ".join(line for line in bad(lines) if f" {name}: " in line)
-                return now >= min(code, CRITICAL) and all(word in said for word in words)
+                said = "; ".join(line for line in bad(lines) if f" {name}: " in line)
+                return said if now >= code and all(word in said for word in words) else ""
 
-            trusted.until(found, f"{name} is said to be wrong: {' / '.join(words)}", timeout=20)
-            print("; ".join(bad(checked(trusted)[1])))
+            print(trusted.until(found, f"{name} is said to be wrong: {' / '.join(words)}", timeout=20))
         finally:
             trusted.must(node, "sh", "-c", mending)
     trusted.healthy()

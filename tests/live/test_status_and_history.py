@@ -140,6 +140,7 @@ def compare(what: str, one: dict[str, Any], writing: Writing, since: float) -> f
         ("kill-postgres", "PostgreSQL on {old} ended by itself"),
         ("crash", "{old} was lost, and fenced"),
         ("ban", "switchover: the set was banned from {old}"),
+        ("cls_online_switch", "switchover from {old}, by cls_online_switch"),
     ],
 )
 def test_history(drill: Drill, fault: str, cause: str) -> None:
@@ -151,6 +152,8 @@ def test_history(drill: Drill, fault: str, cause: str) -> None:
         began, clock = time.monotonic(), time.time()
         if fault == "ban":
             drill.ban(old)
+        elif fault == "cls_online_switch":
+            print(drill.must(old, fault, "--yes", timeout=120).out)
         else:
             drill.lab.act(fault, old)
         new = drill.new_primary(old)

@@ -31,6 +31,8 @@ def seen(note: Note = NOTE, ended: Ended | None = None, **words: object) -> Evid
         (seen(NOTE._replace(old="", named=True)), "named by an operator"),
         (seen(ended=DIED, failure="monitor failed on node1: not running"), "PostgreSQL on node1 ended by itself"),
         (seen(ended=ASKED, fresh=True), "start of the set, which had been stopped"),
+        (seen(NOTE._replace(wished=True), ASKED), "switchover from node1, by cls_online_switch"),
+        (seen(NOTE._replace(wished=True), DIED), "PostgreSQL on node1 ended by itself"),
         (seen(NOTE._replace(standby=True), ASKED), "node1 was put in standby"),
         (seen(NOTE, ASKED, banned=True), "the set was banned from node1"),
         (seen(ended=SILENT, failure="monitor failed on node1: it has not answered for 10 s"), "it has not answered for 10 s"),
@@ -59,8 +61,21 @@ def test_the_cause_is_what_the_evidence_says(evidence: Evidence, words: str) -> 
         (seen(GONE, last_commit=997.0), (1.0, 4.0)),
         (seen(GONE, last_commit=1005.0), (1.0, None)),
         (seen(GONE), (1.0, None)),
+        (seen(ended=DIED, address=1003.0), (3.5, 3.5)),
+        (seen(GONE, last_commit=997.0, address=1000.0), (1.0, 4.0)),
     ],
-    ids=["first", "not confirmed", "the old primary's word", "its clock is ahead", "silent", "last commit", "that clock is ahead", "no commit ever"],
+    ids=[
+        "first",
+        "not confirmed",
+        "the old primary's word",
+        "its clock is ahead",
+        "silent",
+        "last commit",
+        "that clock is ahead",
+        "no commit ever",
+        "the address came later",
+        "the address was there before",
+    ],
 )
 def test_the_outage_is_bounded_by_what_is_known(evidence: Evidence, expected: tuple[float | None, float | None]) -> None:
     """At least, at most; a clock that cannot be right is not used."""
@@ -134,6 +149,19 @@ def test_failed_operations_are_read_from_the_history() -> None:
     </lrm_resource></lrm_resources></lrm></node_state></status></cib>"""
     found = list(text.failed_operations(ElementTree.fromstring(xml), "pgsql"))  # noqa: S314
     assert found == [("node1", "monitor", "it's gone", 7.0)]
+
+
+def test_when_an_address_came() -> None:
+    """The end of its start; nothing while one of them does not run there."""
+    xml = """<cib><status><node_state uname="node2"><lrm><lrm_resources><lrm_resource id="vip">
+    <lrm_rsc_op operation="start" rc-code="0" call-id="7" last-rc-change="100" exec-time="250"/>
+    <lrm_rsc_op operation="monitor" rc-code="0" call-id="8" interval="10000" last-rc-change="101"/>
+    </lrm_resource><lrm_resource id="other"><lrm_rsc_op operation="stop" rc-code="0" call-id="9" last-rc-change="120"/></lrm_resource>
+    </lrm_resources></lrm></node_state></status></cib>"""
+    tree = ElementTree.fromstring(xml)  # noqa: S314
+    assert text.started_at(tree, "node2", ["vip"]) == 100.25
+    assert text.started_at(tree, "node1", ["vip"]) == 0.0
+    assert text.started_at(tree, "node2", ["vip", "other"]) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -316,9 +316,7 @@ def test_a_screen_that_is_watched_is_no_longer_than_the_terminal() -> None:
     assert "more lines" in lines[-1]
 
 
-COMING = {
-    "cls_repair_by_pg_rewind", "cls_rebuild_slave", "cls_unmaintenance", "cls_unmaintenance_node", "cls_unstandby_node", "cls_check",
-}  # fmt: skip
+COMING = {"cls_repair_by_pg_rewind", "cls_rebuild_slave"}
 
 
 def test_hints_name_commands_that_exist() -> None:
