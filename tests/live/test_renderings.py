@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted(path.name for path in (ROOT / "templates").glob("*.pcs.j2"))
 CRM = os.environ.get("CRM", "") or shutil.which("crm", path="/usr/sbin:/usr/bin") or ""
 READING = {"pcs_template": "three_plus_x.pcs.j2", "othernodes": "node4 node5"}
-OF_ITS_OWN: Mapping[str, Mapping[str, str]] = {"three_plus_x.pcs.j2": READING}
-"""Keys that a template needs beside the three nodes."""
+OF_ITS_OWN: Mapping[str, Mapping[str, str]] = {"three_plus_x.pcs.j2": READING, "dual.pcs.j2": {"node3": ""}}
+"""Keys that a template needs to differ from three nodes."""
 FIVE = {**HEALTHY, "node4": (ON, "-INFINITY", "HS:async"), "node5": (ON, "-INFINITY", "HS:async")}
 
 

@@ -84,9 +84,9 @@ def test_each_command_means_its_set(sets: Drill) -> None:
     node = sets.lab.members[0]
     ports = {"cls_status": ("pgsql", "192.168.0.236"), f"{PROGRAMS}/bin/cls_status": ("shop", "192.168.0.238")}
     for program, (name, _) in ports.items():
-        assert f"{name}_REPL_INFO" in sets.must(node, program).out
-    assert "shop_REPL_INFO" in sets.must(node, "cls_status", "--set", "shop").out
-    assert "shop_REPL_INFO" in sets.must(node, "env", "PHA4PGSQL_SET=msShop", "cls_status").out
+        assert f"{name}_REPL_INFO" in sets.must(node, program, "--crm").out
+    assert "shop_REPL_INFO" in sets.must(node, "cls_status", "--crm", "--set", "shop").out
+    assert "shop_REPL_INFO" in sets.must(node, "env", "PHA4PGSQL_SET=msShop", "cls_status", "--crm").out
     assert sets.lab.run(node, ["cls_master", "--set", "web"]).code == 1
     assert "the sets msPostgresql msShop" in sets.lab.run(node, ["cls_master", "--set", "web"]).err
     for address, port in (("192.168.0.236", "5432"), ("192.168.0.238", "5433")):
