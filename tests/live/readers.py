@@ -215,13 +215,15 @@ class Balance:
         self.drill.must("node1", "cls_reader", "add", "node4", "--yes", *options, timeout=120)
 
     def whole(self) -> None:
-        """Every node on, every server in the pool."""
+        """Every node on, the first one primary, every server in the pool."""
         self.lab.heal("node4", *self.lab.members)
         self.lab.boot("node4", *self.lab.members)
         if not self.lab.run("node4", ["pgrep", "-x", "postgres"]).ok:
             self.add_reader()
         self.drill.restore()
         self.drill.must("node1", "crm_resource", "--clear", "--resource", "lvsdr")
+        if self.drill.primary() != self.lab.members[0]:
+            self.drill.must("node1", "cls_online_switch", self.lab.members[0], "--timeout", "150", timeout=300)
         primary = self.drill.primary()
         names = {*self.lab.members, "node4"} - {primary}
         self.until_pool(90, **dict.fromkeys(names, 1))
