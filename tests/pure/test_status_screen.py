@@ -316,14 +316,11 @@ def test_a_screen_that_is_watched_is_no_longer_than_the_terminal() -> None:
     assert "more lines" in lines[-1]
 
 
-COMING = {"cls_repair_by_pg_rewind", "cls_rebuild_slave"}
-
-
 def test_hints_name_commands_that_exist() -> None:
     """What a person is told to type is there."""
     source = "".join((ROOT / "pha4pgsql" / f"{name}.py").read_text() for name in ("trouble", "status_screen"))
     there = {path.name for path in (ROOT / "bin").iterdir()}
-    assert set(re.findall(r"\bcls_[a-z_]+\b", source)) - there - COMING == set()
+    assert set(re.findall(r"\bcls_[a-z_]+\b", source)) - there == set()
 
 
 def test_json_has_the_judgement() -> None:
