@@ -162,9 +162,9 @@ class Balance:
 
     def landings(self, count: int) -> dict[str, int]:
         """Where so many connections land, one after the other."""
-        query = f"host={self.lab.reader_vip} user=postgres dbname=postgres connect_timeout=5"
+        query = f"host={self.lab.reader_vip} user=postgres dbname=postgres connect_timeout=20"
         loop = f'for i in $(seq {count}); do psql "{query}" -XAtc "show cluster_name" || echo failed; done'
-        return dict(Counter(self.drill.must("client", "sh", "-c", loop, timeout=120).out.split()))
+        return dict(Counter(self.drill.must("client", "sh", "-c", loop, timeout=240).out.split()))
 
     def log(self, node: str = "") -> str:
         """What the resident process of the director has written."""
