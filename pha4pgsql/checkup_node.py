@@ -13,8 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pha4pgsql import vote
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import Settings, read_settings
+from pha4pgsql.settings import Settings, of_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,8 +28,8 @@ IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 def facts(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
-    """All of it. `parameters` are the pgsql agent's, `members` node_list, `folder` where the programs are installed."""
-    settings, _problems = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in request["parameters"].items()})
+    """All of it. `parameters` are the pgsql agent's, `resource` its name, `members` node_list, `folder` where the programs are installed."""
+    settings = of_parameters(request["parameters"], request["resource"])
     config = os.path.join(request["folder"], "config.ini")
     return {
         "names": {name: resolved(name) for name in request["members"]},

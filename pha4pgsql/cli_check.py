@@ -83,7 +83,8 @@ def gather(seen: cli_screen.Look, options: argparse.Namespace) -> Facts:
     """Ask all nodes and all servers at the same time."""
     sight, report, named = seen.sight, seen.report, cli.the_set([seen.report.named] if seen.report.named else [])
     members = named.nodes or tuple(sight.cluster.members)
-    request = {"parameters": dict(named.parameters), "members": list(members), "folder": os.path.dirname(os.path.realpath(options.config))}
+    folder = os.path.dirname(os.path.realpath(options.config))
+    request = {"parameters": dict(named.parameters), "resource": named.primitive, "members": list(members), "folder": folder}
     shell = Bounded("BatchMode=yes", "LogLevel=ERROR", "ConnectTimeout=3", limit=options.timeout)
     try:
         with ThreadPoolExecutor(2 * len(members)) as pool:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import arguments, cli, pacemaker, paths, pgsql, procedure, rejoin, repair, replicas
 from pha4pgsql.checks import must
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import Settings, read_settings
+from pha4pgsql.settings import Settings, of_parameters
 from pha4pgsql.site import Scope
 from pha4pgsql.words import ClusterRefusal, Run
 
@@ -63,8 +62,7 @@ class Ground(NamedTuple):
 def look() -> Ground:
     """Look at the cluster, at this node, and ask the primary."""
     site, here = cli.look(), pacemaker.local_node()
-    environment = {f"OCF_RESKEY_{name}": value for name, value in site.named.parameters.items()}
-    settings, _ = read_settings(PGSQL, {**environment, "OCF_RESOURCE_INSTANCE": site.named.primitive})
+    settings = of_parameters(site.named.parameters, site.named.primitive)
     settings = settings._replace(bindir=paths.find_programs(settings.bindir, settings.pgctl, settings.datadir))
     scene = repair.fresh(settings, here).look(scope=Scope.VOTES)
     found = Ground(here, site, settings, scene, None)

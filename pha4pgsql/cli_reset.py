@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import arguments, cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
 from pha4pgsql.checks import Check, must
-from pha4pgsql.parameters import PGSQL
 from pha4pgsql.procedure import Plan, Step
-from pha4pgsql.settings import Context, read_settings
+from pha4pgsql.settings import Context, of_parameters
 from pha4pgsql.site import Site, rules_of
 from pha4pgsql.words import NEVER, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
 
@@ -85,7 +84,7 @@ class Ground(NamedTuple):
 
 def _look() -> Ground:
     found = cli.look()
-    settings = _settings(found)
+    settings = of_parameters(found.named.parameters, found.named.primitive)
     site = Site(settings, _context(settings), lambda *_: None)
     votes = cli_status.votes(found.named.primitive, timeout=3.0)
     try:
@@ -94,11 +93,6 @@ def _look() -> Ground:
         state = None
     number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
     return Ground(found, votes, rules_of(settings), site.context.node, state, number)
-
-
-def _settings(found: cli.Site) -> Settings:
-    given = {f"OCF_RESKEY_{name}": value for name, value in found.named.parameters.items()}
-    return read_settings(PGSQL, {**given, "OCF_RESOURCE_INSTANCE": found.named.primitive})[0]
 
 
 def _context(settings: Settings) -> Context:
@@ -224,7 +218,7 @@ def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:
 def _replace(say: Say) -> None:
     """Under the node's lock, with PostgreSQL down: what is written is worked out from a new look."""
     ground = _look()
-    settings = _settings(ground.site)
+    settings = of_parameters(ground.site.named.parameters, ground.site.named.primitive)
     site = Site(settings, _context(settings), lambda *_: None)
     path = f"{settings.tmpdir}/{settings.resource}.state"
     with site.lock():

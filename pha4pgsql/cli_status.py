@@ -9,8 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pha4pgsql import ipvs, lock_row, pacemaker, replicas, text, vote
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import read_settings
+from pha4pgsql.settings import of_parameters
 from pha4pgsql.site import rules_of
 from pha4pgsql.words import NEVER, EnvironmentFailure, Failure
 
@@ -184,12 +183,13 @@ def rules(named: Named) -> Rules:
 
 
 def _settings(named: Named) -> Settings:
-    return read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in named.parameters.items()})[0]
+    return of_parameters(named.parameters, named.primitive)
 
 
 def _heard(named: Named) -> lock_row.Heard:
     """What the row of the distributed lock says, when it is a voice of the set."""
-    return lock_row.ask(lock_row.place(_settings(named)), NEVER) if rules(named).row else lock_row.UNASKED
+    settings = _settings(named)
+    return lock_row.ask(lock_row.place(settings), NEVER) if rules_of(settings).row else lock_row.UNASKED
 
 
 def notes(

@@ -75,12 +75,7 @@ class Ground(NamedTuple):
 
 def look() -> Ground:
     site = cli.look()
-    return Ground(
-        site.cluster,
-        site.named,
-        cli_status.votes(site.named.primitive, timeout=3.0),
-        cli_status.rules(site.named)._replace(resource=site.named.primitive),
-    )
+    return Ground(site.cluster, site.named, cli_status.votes(site.named.primitive, timeout=3.0), cli_status.rules(site.named))
 
 
 # ---------------------------------------------------------------- who, and whether: pure

@@ -20,8 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pha4pgsql import address, copies, paths, postgres, system
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import Settings, read_settings
+from pha4pgsql.settings import Settings, of_parameters
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Wish(NamedTuple):
 
 def wish(request: Mapping[str, Any]) -> Wish:
     """Read a request. `parameters` are those of the pgsql agent, with this machine's paths."""
-    settings, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in request["parameters"].items()})
+    settings = of_parameters(request["parameters"])
     bindir = paths.find_programs(settings.bindir, settings.pgctl, settings.datadir)
     return Wish(request["name"], request["address"], request["vip"], request["writer"], settings._replace(bindir=bindir), request.get("secret", ""))
 

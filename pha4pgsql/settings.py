@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql.parameters import Agent, Kind, Parameter, Status
+from pha4pgsql.parameters import PGSQL, Agent, Kind, Parameter, Status
 from pha4pgsql.words import Mode, slot_word
 
 if TYPE_CHECKING:
@@ -204,6 +204,12 @@ def read_settings(agent: Agent, environment: Mapping[str, str]) -> tuple[Setting
         hint = "Set monitor_user to the role that has this password."
         problems.append(Problem(Code.CONFIGURED, "monitor_password is set without monitor_user", hint))
     return _completed(values, environment), tuple(problems)
+
+
+def of_parameters(parameters: Mapping[str, str], resource: str = PGSQL.name) -> Settings:
+    """The settings of the pgsql agent by its parameters as the cluster's configuration has them, whatever is wrong with their text."""
+    environment = {f"OCF_RESKEY_{name}": value for name, value in parameters.items()}
+    return read_settings(PGSQL, {**environment, "OCF_RESOURCE_INSTANCE": resource})[0]
 
 
 def _resolve_alias(row: Parameter, given: dict[str, str]) -> list[Problem]:

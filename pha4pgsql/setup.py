@@ -9,8 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, cast
 
 from pha4pgsql import arguments, cib, cli, cli_status, config, lock_row, pacemaker, pcs, renderings, replicas, system, text, vote
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import read_settings
+from pha4pgsql.settings import of_parameters
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _edited(options: argparse.Namespace) -> str:
 
 def _with_row(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> cib.Wanted:
     """Return what is wanted with the identity of the lock's row, which is made if it is not there: agents count on this very row."""
-    given, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in cib.parameters(wanted.made, settings.pgsql_resource).items()})
+    given = of_parameters(cib.parameters(wanted.made, settings.pgsql_resource), settings.pgsql_resource)
     if not given.enable_distlock:
         return wanted
     where = lock_row.place(given)

@@ -255,11 +255,14 @@ def test_facts_of_a_node(tmp_path: Path) -> None:
     assert "damaged" in checkup_node.state_trouble(settings)
     assert checkup_node.state_trouble(settings._replace(tmpdir=str(tmp_path))) == ""
     parameters = {"tmpdir": str(folder), "pgdata": str(tmp_path), "node_list": "localhost no.such.name.invalid"}
-    found = checkup_node.facts({"parameters": parameters, "members": ["localhost"], "folder": str(tmp_path)}, print)
+    request = {"parameters": parameters, "resource": "shop", "members": ["localhost"], "folder": str(tmp_path)}
+    found = checkup_node.facts(request, print)
+    assert found["state"] == "", "a damaged state file of another set"
+    assert "damaged" in checkup_node.facts({**request, "resource": "pgsql"}, print)["state"]
     assert set(found) == set(NODE) - {"offset"} | {"clock"}
     assert (found["programs"], found["config"], found["names"]["localhost"] != "") == ("", "", True)
     assert str(tmp_path) in found["disk"]
-    assert checkup_node.facts({"parameters": parameters, "members": [], "folder": str(ROOT)}, print)["programs"] != ""
+    assert checkup_node.facts({**request, "members": [], "folder": str(ROOT)}, print)["programs"] != ""
 
 
 def test_a_file_system_in_memory_is_recognised() -> None:
