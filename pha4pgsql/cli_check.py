@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pha4pgsql.checkup import Answer
     from pha4pgsql.text import Named
 
-PYTHON = ("/usr/bin/python3", "-IS")
 LIMIT = 15.0
 """Seconds for one node over ssh: Python starts there, and the library is unpacked first."""
 SERVER_LIMIT = 3.0
@@ -121,8 +120,8 @@ def _node(shell: Bounded, node: str, request: Mapping[str, Any]) -> Answer:
     try:
         if remote.is_here(node):
             return {**checkup_node.facts(request, print), "offset": 0.0}
-        places += remote.stage(shell, [node], remote.pack(_source(), _files()))
-        command = [*PYTHON, f"{places[0].folder}/bin/cls_check", "errand", "node"]
+        places += remote.stage(shell, [node], remote.library("cls_check"))
+        command = [*errand.PYTHON, f"{places[0].folder}/bin/cls_check", "errand", "node"]
         said = errand.there(shell, node, command, lambda _text: None)("facts", **request)
         return {**said, "offset": said["clock"] - time.time()}
     except (Failure, OSError) as failure:
@@ -143,16 +142,6 @@ def _short(why: str, node: str) -> str:
     for prefix in (f"{node}: ", "the programs could not be unpacked:", "ssh:", f"root@{node}:"):
         words = words.removeprefix(prefix).strip()
     return f"not reached by ssh: {words or 'no answer in time'}"
-
-
-def _source() -> str:
-    return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-
-
-def _files() -> dict[str, int]:
-    """What an errand needs."""
-    names = sorted(name for name in os.listdir(os.path.join(_source(), "pha4pgsql")) if name.endswith(".py"))
-    return {**{f"pha4pgsql/{name}": 0o644 for name in names}, "bin/cls_check": 0o755}
 
 
 def _server(node: str, named: Named) -> Answer:

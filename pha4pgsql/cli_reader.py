@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 NODE, CLUSTER = "node", "cluster"
 VERBS: dict[str, dict[str, errand.Verb]] = {NODE: reader_node.VERBS, CLUSTER: reader_cluster.VERBS}
-PYTHON = ("/usr/bin/python3", "-IS")
 WAIT = 60.0
 
 
@@ -133,9 +131,9 @@ def _machines(settings: Config, say: Say) -> Iterator[tuple[remote.Ssh, Errand, 
 
     def far(machine: str, part: str) -> Errand:
         _require_python(shell, machine)
-        (place,) = remote.stage(shell, [machine], remote.pack(_source(), _files()))
+        (place,) = remote.stage(shell, [machine], remote.library("cls_reader"))
         places.append(place)
-        return errand.there(shell, machine, [*PYTHON, f"{place.folder}/bin/cls_reader", "errand", part], say)
+        return errand.there(shell, machine, [*errand.PYTHON, f"{place.folder}/bin/cls_reader", "errand", part], say)
 
     try:
         members = [node for node in settings.nodes if remote.is_here(node)]
@@ -148,10 +146,10 @@ def _machines(settings: Config, say: Say) -> Iterator[tuple[remote.Ssh, Errand, 
 
 def _require_python(shell: remote.Ssh, machine: str) -> None:
     """Make sure that commands run there, and ours can."""
-    answer = shell(machine, ["test", "-x", PYTHON[0]])
+    answer = shell(machine, ["test", "-x", errand.PYTHON[0]])
     if answer.code:
         said = answer.output.strip().splitlines()
-        why = said[-1] if said else f"there is no {PYTHON[0]}"
+        why = said[-1] if said else f"there is no {errand.PYTHON[0]}"
         raise EnvironmentFailure(f"{machine}: {why}, expected to run commands as root by ssh", f"try ssh root@{machine} true")
 
 
@@ -164,16 +162,6 @@ def _first_reached(shell: remote.Ssh, nodes: Sequence[str]) -> str:
         f"none of the cluster's nodes {' '.join(nodes)} can be reached as root by ssh with Pacemaker running there",
         f"try ssh root@{nodes[0]} crm_mon -1",
     )
-
-
-def _source() -> str:
-    return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-
-
-def _files() -> dict[str, int]:
-    """The library and this command: all that an errand needs."""
-    names = sorted(name for name in os.listdir(os.path.join(_source(), "pha4pgsql")) if name.endswith(".py"))
-    return {**{f"pha4pgsql/{name}": 0o644 for name in names}, "bin/cls_reader": 0o755}
 
 
 def _resolve(name: str) -> str:

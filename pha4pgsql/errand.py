@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Verb = Callable[[Mapping[str, Any], Say], Mapping[str, Any]]
     Errand = Callable[..., Mapping[str, Any]]
 
+PYTHON = ("/usr/bin/python3", "-IS")
+"""What carries out an errand on another machine."""
+
 KINDS = {kind.__name__: kind for kind in (ConfigurationError, EnvironmentFailure, ClusterRefusal)}
 
 

@@ -117,6 +117,13 @@ def pack(source: str, names: Mapping[str, int], config_file: str = "") -> bytes:
     return stream.getvalue()
 
 
+def library(command: str) -> bytes:
+    """Return the library and one command as such an archive: all that an errand on another machine needs."""
+    source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    names = sorted(name for name in os.listdir(os.path.join(source, "pha4pgsql")) if name.endswith(".py"))
+    return pack(source, {**{f"pha4pgsql/{name}": 0o644 for name in names}, f"bin/{command}": 0o755})
+
+
 class Stage(NamedTuple):
     """The tree unpacked on another node, in a directory of its own that is removed in the end."""
 
