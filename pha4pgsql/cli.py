@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import VERSION, cli_status, pacemaker, paths, text
 from pha4pgsql.arguments import Parser
-from pha4pgsql.checks import must
+from pha4pgsql.checks import Answer, must
 from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
@@ -112,11 +112,9 @@ def need_root() -> None:
 
 def need_quorum() -> None:
     """Refuse where Pacemaker would not act: what is typed there might be lost when the partitions merge."""
-    if not pacemaker.quorate():
-        raise WithoutQuorum(
-            "this node is in a partition without quorum, where Pacemaker starts nothing and remembers nothing for certain",
-            "run the command on a node of the majority; cls_status shows what this node knows",
-        )
+    found = quorum()
+    if found.answer is not Answer.YES:
+        raise WithoutQuorum(found.seen, found.hint)
 
 
 def quorum() -> Check:
@@ -198,7 +196,7 @@ def explain(missing: Sequence[str], limit: float) -> Failure:
     """Say what did not come, how each node stands, and the agents' own reasons, which are what a person has to act on."""
     site = look()
     failed = text.view(cli_status.parse(pacemaker.status())).failed
-    reasons = [f"failed: {one.operation} on {one.node}: {one.reason or one.said}" for one in failed]
+    reasons = [f"failed: {one.told}" for one in failed]
     shown = cli_status.votes(site.named.primitive, timeout=3.0)
     primaries = site.cluster.where(site.named.primitive, "promoted")
     info = site.cluster.properties.get(f"{site.named.primitive}_REPL_INFO", "")

@@ -84,11 +84,12 @@ def gather(seen: cli_screen.Look, options: argparse.Namespace) -> Facts:
     members = named.nodes or tuple(sight.cluster.members)
     folder = os.path.dirname(os.path.realpath(options.config))
     request = {"parameters": dict(named.parameters), "resource": named.primitive, "members": list(members), "folder": folder}
+    archive = remote.library("cls_check")
     shell = Bounded("BatchMode=yes", "LogLevel=ERROR", "ConnectTimeout=3", limit=options.timeout)
     try:
         with ThreadPoolExecutor(2 * len(members)) as pool:
             servers = pool.map(lambda node: _server(node, named), members)
-            nodes = pool.map(lambda node: _node(shell, node, request), members)
+            nodes = pool.map(lambda node: _node(shell, node, archive, request), members)
             asked, told = dict(zip(members, nodes)), dict(zip(members, servers))
     finally:
         shell.close()
@@ -114,13 +115,13 @@ class Bounded(remote.Ssh):
         return ["timeout", "-k", "1", f"{self.limit:g}", *super()._ssh()]
 
 
-def _node(shell: Bounded, node: str, request: Mapping[str, Any]) -> Answer:
+def _node(shell: Bounded, node: str, archive: bytes, request: Mapping[str, Any]) -> Answer:
     """What a node says of itself, with how far its clock is from ours; else why it says nothing."""
     places: list[remote.Stage] = []
     try:
         if remote.is_here(node):
             return {**checkup_node.facts(request, print), "offset": 0.0}
-        places += remote.stage(shell, [node], remote.library("cls_check"))
+        places += remote.stage(shell, [node], archive)
         command = [*errand.PYTHON, f"{places[0].folder}/bin/cls_check", "errand", "node"]
         said = errand.there(shell, node, command, lambda _text: None)("facts", **request)
         return {**said, "offset": said["clock"] - time.time()}

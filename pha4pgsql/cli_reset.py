@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql import arguments, cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
 from pha4pgsql.checks import Check, must
-from pha4pgsql.procedure import Plan, Step
+from pha4pgsql.procedure import NotReached, Plan, Step
 from pha4pgsql.settings import Context, of_parameters
 from pha4pgsql.site import Site, rules_of
 from pha4pgsql.words import NEVER, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
@@ -30,13 +30,7 @@ if TYPE_CHECKING:
     from pha4pgsql.settings import Settings
 
 WAIT = 60.0
-REFUSED, NOT_REACHED = 10, 11
-
-
-class NotReached(ClusterRefusal):
-    """Somebody else, or nobody, became primary."""
-
-    code = NOT_REACHED
+REFUSED = 10
 
 
 class Ground(NamedTuple):
@@ -249,7 +243,7 @@ def _start(say: Say) -> None:
 
 def _await(target: str, limit: float, say: Say) -> None:
     """Until the primary serves; it has to be the target."""
-    cli_start.reach(cli.missing_for_primary, limit, say, NOT_REACHED)
+    cli_start.reach(cli.missing_for_primary, limit, say, NotReached.code)
     [primary] = cli.look().cluster.where(_look().site.named.primitive, "promoted")
     if primary != target:
         raise NotReached(f"{primary} is primary, not {target}: it has as much", "cls_online_switch makes another one primary")

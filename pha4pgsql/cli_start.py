@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pha4pgsql.checks import Check
     from pha4pgsql.cli import Site
     from pha4pgsql.procedure import Say
-    from pha4pgsql.text import FailedAction, Named
+    from pha4pgsql.text import Named
     from pha4pgsql.words import Failure
 
 STANDBY_SIDE = 2
@@ -147,7 +147,7 @@ def _cleanup(options: argparse.Namespace) -> int:
     view = text.view(cli_status.parse(pacemaker.status()))
     if procedure.perform(cleaning(view, options.resource, options.timeout), options):
         for one in view.failed:
-            print(f"forgotten: {_said(one)}")
+            print(f"forgotten: {one.told}")
         print(f"Cleaned up {options.resource or 'all resources'} on all nodes")
     return 0
 
@@ -159,15 +159,11 @@ def cleaning(view: text.View, resource: str, limit: float) -> Plan:
         f"there is a resource {resource}", _exists(view, resource),
         f"there is no resource {resource}, the cluster has: {names}", "leave the name out to clean up all of them",
     )  # fmt: skip
-    what = "".join(f"\n          {_said(one)}" for one in view.failed)
+    what = "".join(f"\n          {one.told}" for one in view.failed)
     step = Step(
         f"forget failures of {resource or 'all resources'}{what}", lambda: pacemaker.cleanup(resource or None, limit), undo_what="they are in the log"
     )
     return Plan([cli.quorum(), *([known] if resource else [])], [step])
-
-
-def _said(one: FailedAction) -> str:
-    return f"{one.operation} on {one.node}: {one.reason or one.said}"
 
 
 def _exists(view: text.View, name: str) -> bool:

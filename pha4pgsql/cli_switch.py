@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, replicas, text
 from pha4pgsql.checks import Check, must
 from pha4pgsql.outage import Meter
-from pha4pgsql.procedure import Plan, Step
+from pha4pgsql.procedure import NotReached, Plan, Step
 from pha4pgsql.words import NEVER, Ballot, ClusterRefusal, Failure, Lsn, Mode, Rules, Wish
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pha4pgsql.words import Vote
 
 WAIT = 60.0
-REFUSED, NOT_REACHED = 10, 11
+REFUSED = 10
 LOOKS = 10
 """So many looks (3 s by default) of its primary a wish lives without its command."""
 CLOSE = 1 << 20
@@ -37,12 +37,6 @@ select (select pg_wal_lsn_diff(checkpoint_lsn, '0/0') from pg_control_checkpoint
        (select pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::text from pg_stat_replication
          where application_name = '{}' and state = 'streaming' limit 1)
 """
-
-
-class NotReached(ClusterRefusal):
-    """The target did not become primary in the given time."""
-
-    code = NOT_REACHED
 
 
 class Ground(NamedTuple):
@@ -318,7 +312,7 @@ class Job:
     def _why(self) -> str:
         """The agents' own reasons."""
         failed = text.view(cli_status.parse(pacemaker.status())).failed
-        return "".join(f"\n  {one.operation} on {one.node}: {one.reason or one.said}" for one in failed)
+        return "".join(f"\n  {one.told}" for one in failed)
 
     def stay(self) -> None:
         """Take the raised score back, unless the old primary has gone already: then the change comes to its end by itself."""

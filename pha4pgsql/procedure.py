@@ -58,6 +58,12 @@ class Refused(ClusterRefusal):
         self.code = code
 
 
+class NotReached(ClusterRefusal):
+    """The node that was meant did not become primary in the given time: another one did, or nobody."""
+
+    code = 11
+
+
 class Interrupted(Failure):
     """A person or the system ended the command."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pha4pgsql.checks import Answer, Check
+from pha4pgsql.checks import Check, must
 from pha4pgsql.words import slot_word
 
 if TYPE_CHECKING:
@@ -102,10 +102,6 @@ class Ground(NamedTuple):
     again: bool = False
 
 
-def _yes(what: str, is_so: bool, seen: str = "", hint: str = "") -> Check:  # noqa: FBT001
-    return Check(what, Answer.YES if is_so else Answer.NO, seen, hint)
-
-
 def checks(ground: Ground) -> list[Check]:
     """Every precondition, in the order in which a person would look."""
     return [*_naming(ground), *_cluster(ground), *_machine(ground), *(_connection(ground) if "refused" in ground.node else ())]
@@ -114,9 +110,9 @@ def checks(ground: Ground) -> list[Check]:
 def _naming(ground: Ground) -> list[Check]:
     name, wrong = ground.name, {node: found for node, found in ground.resolved.items() if found not in {ground.address, None}}
     unknown = [node for node, found in ground.resolved.items() if found is None]
-    resolves = Check(
+    resolves = must(
         f"{name} is {ground.address} on every node of the cluster",
-        Answer.NO if wrong else Answer.UNKNOWN if unknown else Answer.YES,
+        None if unknown and not wrong else not wrong,
         ", ".join(
             [*(f"on {node} {found or 'it does not resolve'}" for node, found in wrong.items()), *(f"{node} could not be asked" for node in unknown)]
         ),
@@ -124,9 +120,9 @@ def _naming(ground: Ground) -> list[Check]:
     )
     members = {member.lower() for member in ground.members}
     return [
-        _yes(f"{name} is no member of the cluster", name.lower() not in members, "node_list has it", "members serve readers without this command"),
+        must(f"{name} is no member of the cluster", name.lower() not in members, "node_list has it", "members serve readers without this command"),
         resolves,
-        _yes(
+        must(
             f"{ground.address} is in the network of the reader address",
             ground.same_network,
             "packets are handed on without a router",
@@ -138,8 +134,8 @@ def _naming(ground: Ground) -> list[Check]:
 def _cluster(ground: Ground) -> list[Check]:
     seen = ground.cluster
     return [
-        _yes("the cluster has a primary", bool(seen.get("primary")), "none is promoted", "cls_status shows why"),
-        _yes(
+        must("the cluster has a primary", bool(seen.get("primary")), "none is promoted", "cls_status shows why"),
+        must(
             "the cluster balances readers",
             bool(seen.get("director")),
             "there is no lvsdr resource",
@@ -147,7 +143,7 @@ def _cluster(ground: Ground) -> list[Check]:
         ),
         *(
             [
-                _yes(
+                must(
                     "the director can ask the primary who streams",
                     bool(seen["asks"]),
                     "its parameter conninfo is not set",
@@ -163,21 +159,21 @@ def _cluster(ground: Ground) -> list[Check]:
 def _machine(ground: Ground) -> list[Check]:
     node, name = ground.node, ground.name
     found = [
-        _yes(f"{name} has the programs", not node["missing"], f"missing: {' '.join(node['missing'])}", "install PostgreSQL there, or give --bindir"),
-        _yes(f"{name} has the database's user", node["user"], "no such user", "install PostgreSQL there"),
-        _yes(
+        must(f"{name} has the programs", not node["missing"], f"missing: {' '.join(node['missing'])}", "install PostgreSQL there, or give --bindir"),
+        must(f"{name} has the database's user", node["user"], "no such user", "install PostgreSQL there"),
+        must(
             f"{ground.address} is an address of {name}",
             node["own_address"],
             "its interfaces have others",
             "does the name resolve to the right machine?",
         ),
-        _yes(
+        must(
             f"{name} has no vote of a member",
             not node["member"],
             "pgsql_tmpdir holds the state file of a former member",
             "it may still have promised something: take it out of node_list, and the file away, before it becomes a read server",
         ),
-        _yes(f"{name} has a postgresql.conf", bool(node["config"]), "pgsql_config names none there", "copy it, and pg_hba.conf, from a member"),
+        must(f"{name} has a postgresql.conf", bool(node["config"]), "pgsql_config names none there", "copy it, and pg_hba.conf, from a member"),
     ]
     return [*found, _data(ground)] if "data" in node else found
 
@@ -188,15 +184,15 @@ def _data(ground: Ground) -> Check:
     same = bool(primary) and node["system_identifier"] == primary["system_identifier"]
     what = f"the data directory of {ground.name} is empty, or its own"
     if kind in {"empty", "partial"} or (kind == "standby" and same) or (ground.again and same):
-        return _yes(what, is_so=True)
+        return must(what, is_so=True)
     if same:
-        return _yes(what, is_so=False, seen="a copy of this database that is no standby", hint="cls_reader add --again replaces it")
-    return _yes(what, is_so=False, seen="another database, or files of unknown kind", hint="look what it is, and empty the directory yourself")
+        return must(what, is_so=False, seen="a copy of this database that is no standby", hint="cls_reader add --again replaces it")
+    return must(what, is_so=False, seen="another database, or files of unknown kind", hint="look what it is, and empty the directory yourself")
 
 
 def _connection(ground: Ground) -> list[Check]:
     node, name = ground.node, ground.name
-    let_in = _yes(
+    let_in = must(
         f"the primary lets {name} in for replication",
         not node["refused"],
         node["refused"],
@@ -207,20 +203,20 @@ def _connection(ground: Ground) -> list[Check]:
     primary, room = node["primary"], int(node["primary"]["size"] * ROOM)
     return [
         let_in,
-        _yes("the writer address leads to the primary", primary["is_primary"], "a standby answers there", "cls_status"),
-        _yes(
+        must("the writer address leads to the primary", primary["is_primary"], "a standby answers there", "cls_status"),
+        must(
             f"{name} has PostgreSQL {primary['major']} as the primary has",
             node["major"] == primary["major"],
             f"it has {node['major']}",
             "install the same major version, or give --bindir",
         ),
-        _yes(
+        must(
             f"{name} has room for a copy ({megabytes(room)})",
             not copies(ground) or node["free"] >= room or node["data"] != "empty",
             f"{megabytes(node['free'])} are free",
             "make room for the data directory",
         ),
-        _yes(
+        must(
             f"the directories of the tablespaces are empty on {name}",
             not copies(ground) or node["data"] != "empty" or not primary["busy"],
             f"not empty: {' '.join(primary['busy'])}",

@@ -98,7 +98,7 @@ def look(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
         "own_address": wanted.address in own_addresses(),
         "member": os.path.exists(f"{settings.tmpdir}/{settings.resource}.state"),
         "config": settings.config if settings.config.startswith(f"{settings.datadir}/") or os.path.exists(settings.config) else "",
-        "free": _free(settings.datadir),
+        "free": copies.free(settings.datadir),
         "carries": bool(_places(wanted.vip)) and address.uses(wanted.arp, USER) and os.path.exists(SYSCTL_FILE),
         "major": None if missing else _major(settings),
     }
@@ -118,13 +118,6 @@ def _has_user(name: str) -> bool:
 def _major(settings: Settings) -> int | None:
     said = re.search(r"(\d+)", system.run([settings.program("postgres"), "--version"], timeout=10).out)
     return int(said[1]) if said else None
-
-
-def _free(path: str) -> int:
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    seen = os.statvfs(path)
-    return seen.f_bavail * seen.f_frsize
 
 
 def own_addresses() -> set[str]:

@@ -462,6 +462,11 @@ class FailedAction(NamedTuple):
     queued: str
     took: str
 
+    @property
+    def told(self) -> str:
+        """What failed where, and why: in the agent's own words if it gave any."""
+        return f"{self.operation} on {self.node}: {self.reason or self.said}"
+
 
 class View(NamedTuple):
     """What crm_mon makes of one node's copy of the CIB."""
