@@ -79,6 +79,12 @@ def traces(drill: Drill, name: str) -> dict[str, tuple[str, str]]:
     return {node: (drill.must(node, "head", "-1", paths[0]).out, drill.must(node, "cat", paths[1]).out) for node in drill.lab.members}
 
 
+def at_rest(drill: Drill, name: str) -> dict[str, tuple[str, str]]:
+    """The traces of a set once every node has heard how its last election ended."""
+    drill.until(lambda: all("pending=0.\n" in state for _, state in traces(drill, name).values()), f"{name} has come to rest")
+    return traces(drill, name)
+
+
 def test_each_command_means_its_set(sets: Drill) -> None:
     """By the config.ini that belongs to it, by --set, by the environment; what does not exist is refused."""
     node = sets.lab.members[0]
@@ -106,8 +112,8 @@ def test_a_second_setup_changes_nothing_of_either(sets: Drill) -> None:
 @pytest.mark.parametrize(("one", "other"), [("pgsql", "shop"), pytest.param("shop", "pgsql", marks=pytest.mark.drill)])
 def test_a_failover_of_one_does_not_touch_the_other(sets: Drill, one: str, other: str) -> None:
     """The postmaster of one primary is killed: that set has another one, the other has the same processes and the same state files."""
-    sets.until(lambda: all("pending=0.\n" in state for _, state in traces(sets, other).values()), f"{other} has come to rest")
-    old, kept, before = primary(sets, one), primary(sets, other), traces(sets, other)
+    before = at_rest(sets, other)
+    old, kept = primary(sets, one), primary(sets, other)
     sets.must(old, "sh", "-c", f"kill -9 $(head -1 {DATA[one]}/postmaster.pid)")
     new = sets.until(lambda: primary(sets, one).replace(old, ""), f"another node is primary of {one}")
     port = "5433" if one == "shop" else "5432"
@@ -120,7 +126,7 @@ def test_a_failover_of_one_does_not_touch_the_other(sets: Drill, one: str, other
 def test_one_is_stopped_and_started_alone(sets: Drill) -> None:
     """cls_stop and cls_start of one set."""
     node = sets.lab.members[0]
-    before = traces(sets, "pgsql")
+    before = at_rest(sets, "pgsql")
     sets.must(node, "cls_stop", "--set", "msShop", timeout=60)
     assert not primary(sets, "shop")
     assert traces(sets, "pgsql") == before
