@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SILENCE_LIMIT = 10.0
 """Seconds for which a live postmaster may stay silent before a monitor calls it failed: slow is not dead."""
+STANDBY_SILENCE_LIMIT = 30.0
+"""The same for a standby: the primary and the director do without it at once, and a restart ends its readers' sessions."""
 
 UNDER_REPAIR = "a rewind or a copy of this node is at work: PostgreSQL does not run here"
 
@@ -81,7 +83,7 @@ def monitor(settings: Settings, context: Context) -> int:
     if instance.run is Run.DOWN or postgres.postmaster(settings) is None:
         return Code.NOT_RUNNING
     if instance.run is Run.SILENT:
-        return _silent(site)
+        return silent(site)
     if instance.run in (Run.STARTING, Run.STOPPING):
         return Code.SUCCESS
     if not settings.replicated:
@@ -135,7 +137,7 @@ def _plain(site: Site) -> int:
     return Code.SUCCESS
 
 
-def _silent(site: Site) -> int:
+def silent(site: Site) -> int:
     """A postmaster that lives and does not answer: its role is what it was, until it has been silent for too long."""
     path = postgres.silence_file(site.settings)
     now = time.time()
@@ -146,10 +148,12 @@ def _silent(site: Site) -> int:
         since = now
         if os.path.isdir(site.settings.tmpdir):
             system.write_file(path, f"{now}\n")
-    if now - since >= SILENCE_LIMIT:
+    reigns = bool(site.state().reign.round)
+    limit = STANDBY_SILENCE_LIMIT if site.settings.replicated and not reigns else SILENCE_LIMIT
+    if now - since >= limit:
         return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, or out of connections)"))
-    log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {SILENCE_LIMIT:g} s")
-    return Code.RUNNING_PROMOTED if site.settings.replicated and site.state().reign.round else Code.SUCCESS
+    log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {limit:g} s")
+    return Code.RUNNING_PROMOTED if site.settings.replicated and reigns else Code.SUCCESS
 
 
 def _receiver_status(site: Site) -> None:
