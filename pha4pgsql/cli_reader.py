@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,7 +134,7 @@ def _machines(settings: Config, say: Say) -> Iterator[tuple[remote.Ssh, Errand, 
         _require_python(shell, machine)
         (place,) = remote.stage(shell, [machine], remote.library("cls_reader"))
         places.append(place)
-        return errand.there(shell, machine, [*errand.PYTHON, f"{place.folder}/bin/cls_reader", "errand", part], say)
+        return errand.there(shell, machine, sent(settings, f"{place.folder}/bin/cls_reader", part), say)
 
     try:
         members = [node for node in settings.nodes if remote.is_here(node)]
@@ -142,6 +143,11 @@ def _machines(settings: Config, say: Say) -> Iterator[tuple[remote.Ssh, Errand, 
     finally:
         remote.remove(shell, places)
         shell.close()
+
+
+def sent(settings: Config, program: str, part: str) -> list[str]:
+    """The command that does errands on another machine. Which set is meant goes along: what was unpacked there has no config.ini."""
+    return ["env", f"{cli.CHOSEN}={os.environ.get(cli.CHOSEN) or settings.resource_list[0]}", *errand.PYTHON, program, "errand", part]
 
 
 def _require_python(shell: remote.Ssh, machine: str) -> None:

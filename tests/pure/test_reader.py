@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pha4pgsql import cli_reader, errand, reader, reader_node
+from pha4pgsql import cli_reader, config, errand, reader, reader_node
 from pha4pgsql.checks import Answer, Check
 from pha4pgsql.lvs_words import Replica
 from pha4pgsql.reader import Standing, Told
@@ -269,6 +269,14 @@ def test_list_for_people_and_programs() -> None:
     assert lines[3].strip() == "HINT: do it"
     assert json.loads(json.dumps([one._asdict() for one in rows]))[0]["weight"] == 1
     assert cli_reader.table([]) == "there are no read servers outside of the cluster"
+
+
+@pytest.mark.parametrize(("chosen", "meant"), [("", "msPostgresql"), ("shop", "shop")])
+def test_another_machine_is_told_which_set_is_meant(monkeypatch: pytest.MonkeyPatch, chosen: str, meant: str) -> None:
+    """By --set, or by config.ini, which is only here."""
+    monkeypatch.setenv("PHA4PGSQL_SET", chosen)
+    command = cli_reader.sent(config.load(str(ROOT / "config.ini.sample")), "/tmp/x/bin/cls_reader", "cluster")
+    assert command == ["env", f"PHA4PGSQL_SET={meant}", *errand.PYTHON, "/tmp/x/bin/cls_reader", "errand", "cluster"]
 
 
 @pytest.mark.parametrize("words", [[], ["add"], ["add", "node4", "--timeout", "soon"], ["list", "node4"], ["errand", "node"]])
