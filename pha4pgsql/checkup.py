@@ -76,8 +76,7 @@ class Facts(NamedTuple):
 
     @property
     def primary(self) -> str:
-        found = self.cluster.where(self.named.primitive, "promoted")
-        return found[0] if len(found) == 1 else ""
+        return self.cluster.primary(self.named.primitive)
 
 
 class Row(NamedTuple):

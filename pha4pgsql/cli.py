@@ -30,7 +30,10 @@ CHOSEN = "PHA4PGSQL_SET"
 REPLICATING = ("LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC")
 """The values of data-status that a healthy node has."""
 
-SERVING = ("PRI", "HS:sync", "HS:quorum", "HS:potential", "HS:async")
+FOLLOWING = ("HS:sync", "HS:quorum", "HS:potential", "HS:async")
+"""What the status attribute says of a standby that replicates."""
+
+SERVING = ("PRI", *FOLLOWING)
 """The values of status that go with them: data-status outlives a reboot, so it alone may be a memory."""
 
 

@@ -388,7 +388,7 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
     return Report(
         here=sight.here,
         quorate=sight.quorate,
-        primary=primaries[0] if len(primaries) == 1 else None,
+        primary=cluster.primary(primitive) or None,
         repl_name=name,
         repl_info=cluster.properties.get(name) or None,
         vips={vip: next(iter(cluster.where(vip, "started")), None) for vip in (named.addresses if named else ())},

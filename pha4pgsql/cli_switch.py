@@ -50,8 +50,7 @@ class Ground(NamedTuple):
     @property
     def primary(self) -> str:
         """The one primary, or empty."""
-        found = self.cluster.where(self.named.primitive, "promoted")
-        return found[0] if len(found) == 1 else ""
+        return self.cluster.primary(self.named.primitive)
 
     @property
     def members(self) -> tuple[str, ...]:

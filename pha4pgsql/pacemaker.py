@@ -154,26 +154,6 @@ def status(timeout: float = 10.0) -> str:
     return _accept(system.run(["crm_mon", "--one-shot", "--inactive", "--output-as=xml"], timeout=timeout), "crm_mon").out
 
 
-def locate(resource: str, timeout: float = 5.0) -> dict[str, str]:
-    """Node -> `promoted` or `started` for each node where the resource runs; an unknown resource runs nowhere."""
-    done = system.run(["crm_resource", "--locate", f"--resource={resource}", "--output-as=xml"], timeout=timeout)
-    if done.code == NO_SUCH_OBJECT:
-        return {}
-    _accept(done, "crm_resource")
-    pieces = done.out.split("<node")[1:]
-    return {_body(piece): "promoted" if 'state="promoted"' in piece.partition(">")[0] else "started" for piece in pieces}
-
-
-def _body(piece: str) -> str:
-    """The text of an element whose start tag has begun before `piece`."""
-    return text.unescape(piece.partition(">")[2].partition("<")[0])
-
-
-def promoted_node(resource: str, timeout: float = 5.0) -> str | None:
-    """The node where the promotable resource is promoted, None when there is none."""
-    return next((node for node, state in locate(resource, timeout).items() if state == "promoted"), None)
-
-
 def fail(resource: str, node: str, timeout: float = 5.0) -> None:
     """Report the resource as failed on the node, so that Pacemaker acts at once. Its exit code says nothing (facts: always 1)."""
     done = system.run(["crm_resource", "--fail", f"--resource={resource}", f"--node={node}"], timeout=timeout)

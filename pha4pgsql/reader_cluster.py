@@ -37,11 +37,11 @@ def look(_: Mapping[str, Any], __: Say) -> dict[str, Any]:
     """The cluster as far as a read server is concerned: primary, director with its parameters, published pool, the terms of the primary's WAL."""
     site = cli.look()
     cluster, named = site.cluster, site.named
-    primaries = cluster.where(named.primitive, "promoted")
+    primary = cluster.primary(named.primitive)
     votes = cli_status.votes(named.primitive, timeout=3.0)
-    eras = votes[primaries[0]].eras if len(primaries) == 1 and primaries[0] in votes else ()
+    eras = votes[primary].eras if primary in votes else ()
     return {
-        "primary": primaries[0] if len(primaries) == 1 else "",
+        "primary": primary,
         "members": list(cli.members(site)),
         "director": named.director,
         "asks": named.balancing.get("conninfo", ""),

@@ -10,8 +10,9 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from pha4pgsql.cli import FOLLOWING
 from pha4pgsql.cli_status import Refusal
-from pha4pgsql.trouble import STREAMING, State, Trouble, needed, operation_of
+from pha4pgsql.trouble import State, Trouble, needed, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -103,7 +104,7 @@ def _sync(report: Report, row: Row) -> str:
     if report.asked.answered:
         return row.sync_state or "-"
     _, _, word = (row.data_status or "").partition("|")
-    return word.lower() if word and row.online and row.role == "started" and row.status in STREAMING else "-"
+    return word.lower() if word and row.online and row.role == "started" and row.status in FOLLOWING else "-"
 
 
 def doing(report: Report, row: Row) -> str:

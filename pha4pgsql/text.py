@@ -85,6 +85,11 @@ class Cluster(NamedTuple):
         """The online nodes on which the resource has this role."""
         return tuple(name for name, member in self.members.items() if member.online and member.roles.get(resource) == role)
 
+    def primary(self, resource: str) -> str:
+        """The node where the resource is promoted; empty unless there is exactly one."""
+        found = self.where(resource, "promoted")
+        return found[0] if len(found) == 1 else ""
+
     def property_is(self, name: str, *, default: bool) -> bool:
         """A property that is a truth value, e.g. stonith-enabled."""
         return truth(self.properties.get(name), default=default)

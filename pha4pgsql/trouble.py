@@ -9,6 +9,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from pha4pgsql.cli import FOLLOWING
 from pha4pgsql.cli_status import Refusal
 from pha4pgsql.pgsql import named_in
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from pha4pgsql.cli_status import Reading, Report, Row
     from pha4pgsql.text import FailedAction
-
-STREAMING = ("HS:sync", "HS:quorum", "HS:potential", "HS:async")
-"""What the status attribute says of a standby that replicates."""
 
 PATIENCE = 3.0
 """Seconds for which a commit may wait for a standby before it is called an outage."""
@@ -201,7 +199,7 @@ def _until(ends: str) -> str:
 
 
 def _streams(report: Report, row: Row) -> bool:
-    return row.state == "streaming" if report.asked.answered and not report.asked.standby else row.status in STREAMING
+    return row.state == "streaming" if report.asked.answered and not report.asked.standby else row.status in FOLLOWING
 
 
 def _bans(report: Report) -> Iterator[Trouble]:
