@@ -141,7 +141,13 @@ def hosts_of_interest(configuration: Configuration, memory: Memory, seen: Observ
 
 
 def _listing(configuration: Configuration, memory: Memory, seen: Observation, *, unsettled: bool) -> Listing:
-    """The hosts of the source that is configured; of memory, or by role, where it gives no answer."""
+    """The hosts of the source that is configured; of memory, or by role, where it gives no answer. Never those that are excused."""
+    listing = _unexcused(configuration, memory, seen, unsettled=unsettled)
+    excused = _excused(seen)
+    return listing._replace(hosts=tuple(host for host in listing.hosts if host not in excused))
+
+
+def _unexcused(configuration: Configuration, memory: Memory, seen: Observation, *, unsettled: bool) -> Listing:
     asked, notes = _ask(configuration, memory, seen)
     replicated = not isinstance(seen.view, Unknown) and seen.view.replicated
     promoted = _promoted(seen)
@@ -264,6 +270,12 @@ def _promoted(seen: Observation) -> frozenset[str]:
     """Names and addresses of the node that is the primary."""
     peers: Sequence[Peer] = () if isinstance(seen.view, Unknown) else seen.view.peers
     names = [peer.name for peer in peers if peer.post is Post.PRIMARY and peer.online]
+    return frozenset([*names, *(seen.addresses[name] for name in names if seen.addresses.get(name))])
+
+
+def _excused(seen: Observation) -> frozenset[str]:
+    """Names and addresses of the nodes that are tagged noloadbalance."""
+    names = [] if isinstance(seen.view, Unknown) else [peer.name for peer in seen.view.peers if peer.excused]
     return frozenset([*names, *(seen.addresses[name] for name in names if seen.addresses.get(name))])
 
 
@@ -437,6 +449,8 @@ class _Pool:
         """Why the list does not name a server."""
         configuration, view = self.configuration, self.seen.view
         names = [host for host, known in self.seen.addresses.items() if known == address]
+        if address in _excused(self.seen):
+            return "it is tagged noloadbalance"
         if configuration.script:
             return "the list script does not print it"
         if any(self.seen.checked.get(name) is False for name in names) and configuration.check:

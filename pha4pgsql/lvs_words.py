@@ -244,13 +244,17 @@ class Post(Enum):
 
 
 class Peer(NamedTuple):
-    """A node of the cluster. value: of the node attribute, None when it has none; candidate: whether it runs the dependent resource."""
+    """A node of the cluster. value: of the node attribute, None when it has none; candidate: whether it runs the dependent resource.
+
+    excused: tagged noloadbalance, it is to serve no readers.
+    """
 
     name: str
     online: bool = True
     candidate: bool = True
     value: str | None = None
     post: Post = Post.NONE
+    excused: bool = False
 
 
 class View(NamedTuple):

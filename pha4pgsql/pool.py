@@ -370,12 +370,14 @@ def view_of(cib: text.Tree, configuration: Configuration) -> View:
     promoting = _promoting(cib, primitive) if primitive else set()
     needed = _primitives(cib, configuration.resource) if configuration.resource else set()
     values = cluster.attribute(configuration.attribute) if configuration.attribute else {}
+    tags = cluster.attribute(f"{primitive}-noloadbalance")
     peers = []
     for name, member in cluster.members.items():
         role = member.roles.get(primitive, "")
         post = Post.PRIMARY if role == "promoted" or name in promoting else Post.STANDBY if role == "started" else Post.NONE
         running = {resource.partition(":")[0] for resource, role in member.roles.items() if role in ("started", "promoted")}
-        peers.append(Peer(name, member.online, not configuration.resource or bool(needed & running), values.get(name), post))
+        candidate = not configuration.resource or bool(needed & running)
+        peers.append(Peer(name, member.online, candidate, values.get(name), post, tags.get(name) == "true"))
     return View(tuple(peers), bool(primitive), configuration.resource if configuration.resource and not needed else "")
 
 

@@ -74,7 +74,7 @@ def idle(balance: Balance) -> str:
 
 
 def test_round_robin_and_weights(balance: Balance) -> None:
-    """The same for all, the director too; then 3:1:0, and a server of weight 0 keeps its sessions."""
+    """The same for all, the director too; then 3:1:0; a server of weight 0, or tagged noloadbalance, keeps its sessions."""
     assert balance.director in ALL
     assert balance.landings(30) == dict.fromkeys(ALL, 10)
     assert balance.table() == {balance.lab.address(name): 1 for name in ALL}, "cls_status shows what ipvsadm shows"
@@ -87,6 +87,10 @@ def test_round_robin_and_weights(balance: Balance) -> None:
             since = time.monotonic()
             reading.wait(20)
             assert "node4" not in {read.server for read in reading.good if read.began > since}
+            balance.pcs("crm_attribute --node node3 --name pgsql-noloadbalance --update true")
+            balance.until_pool(node2=3, node3=0, node4=0)
+            balance.pcs("crm_attribute --node node3 --name pgsql-noloadbalance --delete")
+            balance.until_pool(node2=3, node3=1, node4=0)
             reading.go_on(before)
         assert balance.landings(20) == {"node2": 15, "node3": 5}
     assert (reading.bad, reading.lost) == ([], [])

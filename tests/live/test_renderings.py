@@ -196,7 +196,7 @@ def tagged(cib: str, name: str, *nodes: str) -> str:
 
 
 def test_a_node_tagged_noloadbalance_serves_no_readers(lab: Lab, tmp_path: Path) -> None:
-    """The address leaves it, or the director's pool does; the primary is not concerned."""
+    """The address leaves it; a director drains it, so nothing stops there; the primary is not concerned."""
     plain = made(lab)
     cib, there = simulate(tmp_path, plain, HEALTHY)
     assert there["vip-slave"] == ["node3"]
@@ -204,7 +204,7 @@ def test_a_node_tagged_noloadbalance_serves_no_readers(lab: Lab, tmp_path: Path)
     assert (there["vip-slave"], there["pgsql promoted"]) == (["node2"], ["node1"])
     cib, _ = simulate(tmp_path, made(lab, pcs_template="muti_with_lvs.pcs.j2"), HEALTHY)
     _, there = simulate(tmp_path, tagged(cib, "pgsql-noloadbalance", "node3"), HEALTHY)
-    assert (there["lvsdr-realsvr"], there["pgsql promoted"]) == (["node2"], ["node1"])
+    assert (there["lvsdr-realsvr"], there["pgsql promoted"]) == (["node2", "node3"], ["node1"])
 
 
 def test_tags_of_config_ini_become_node_attributes(lab: Lab) -> None:

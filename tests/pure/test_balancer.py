@@ -398,6 +398,9 @@ def test_the_view_tells_primary_standby_and_who_is_being_promoted() -> None:
     assert [(one.name, one.candidate, one.value, one.post) for one in view.peers] == [
         ("node1", False, "PRI", Post.PRIMARY), ("node2", True, "HS:sync", Post.PRIMARY), ("node3", True, "HS:async", Post.STANDBY),
     ]  # fmt: skip
+    tag = '<instance_attributes id="t"><nvpair id="u" name="pgsql-noloadbalance" value="true"/></instance_attributes>'
+    tagged = ET.fromstring(CIB.format(states).replace('uname="node3"/></nodes>', f'uname="node3">{tag}</node></nodes>'))  # noqa: S314
+    assert [one.name for one in pool.view_of(tagged, configuration).peers if one.excused] == ["node3"]
     lost = pool.view_of(ET.fromstring(CIB.format(states)), configuration._replace(resource="other"))  # noqa: S314
     assert lost.missing == "other"
     assert Peer("x").candidate

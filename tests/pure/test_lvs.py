@@ -329,6 +329,24 @@ def test_the_last_servers_are_not_turned_off() -> None:
     assert director.weights() == {"node3": 1}
 
 
+@pytest.mark.parametrize("script", ["", "list"])
+def test_a_node_tagged_noloadbalance_is_drained(script: str) -> None:
+    """Whatever gives the list; readers that it has may finish; without the tag it comes back."""
+    director = Director(PLAIN._replace(script=script))
+    director.listed = ("node2", ADDRESS["node3"])
+    director.look()
+    director.look(lvs.SETTLE + 1)
+    director.busy("node3")
+    director.view = View((*HEALTHY.peers[:2], HEALTHY.peers[2]._replace(excused=True)))
+    assert "it is tagged noloadbalance" in str(director.look().lines)
+    assert director.weights() == {"node2": 1, "node3": 0}
+    director.look(PLAIN.drain_time)
+    assert director.weights() == {"node2": 1}
+    director.view = HEALTHY
+    director.look()
+    assert director.weights() == {"node2": 1, "node3": 1}
+
+
 def test_a_silent_server_gets_no_new_connections() -> None:
     """Slow is not dead; and if all are slow, they serve."""
     director = healthy()
