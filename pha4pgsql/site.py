@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 SILENT = 2.0
 """Seconds a server has to answer one look before it is called silent."""
 PATIENT = 4.0
-"""The same for a look that its fate depends on."""
+"""The same for a look that a standby's fate depends on."""
 KNOWN_SILENT = 0.5
 """The same for one that was silent at the look before."""
 PAUSE = 0.03
@@ -157,9 +157,10 @@ class Site:
             os.close(handle)
 
     def instance(self, *, disk: bool = True, patient: bool = False) -> Instance:
-        """The local PostgreSQL now. patient: one that was silent before gets more time instead of less, as its fate depends on this look."""
-        known = os.path.exists(postgres.silence_file(self.settings))
-        patience = SILENT if not known else PATIENT if patient else KNOWN_SILENT
+        """The local PostgreSQL now. patient: one that was silent before does not get less time, a standby more: its fate depends on this look."""
+        patience = SILENT
+        if os.path.exists(postgres.silence_file(self.settings)):
+            patience = KNOWN_SILENT if not patient else SILENT if self.state().reign.round else PATIENT
         seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk)
         self._run = seen.run
         return seen._replace(proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings))
