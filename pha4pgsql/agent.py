@@ -10,7 +10,7 @@ from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.rejoin import refusal_file
 from pha4pgsql.settings import Settings
-from pha4pgsql.site import Scope, Site
+from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Upstream
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def monitor(settings: Settings, context: Context) -> int:
         return _plain(site)
     role = Code.RUNNING_PROMOTED if instance.run is Run.PRIMARY else Code.SUCCESS
     if context.is_probe or not context.in_cluster:
+        return role
+    if instance.run is Run.PRIMARY and site.promoted_since() < MOVING:  # pgwatch, or the next monitor, tells what there is to tell
         return role
     if instance.run is Run.PRIMARY and settings.monitor_sql != Settings().monitor_sql and _plain(site) != Code.SUCCESS:
         return Code.ERROR
@@ -180,7 +182,8 @@ def demote(settings: Settings, context: Context) -> int:
     site = Site(settings, context, log)
     _remember(lambda chronicle: chronicle.ends(settings, site.state()))
     try:
-        return _code(site.drive(pgsql.demote))
+        with site.ending():
+            return _code(site.drive(pgsql.demote, scope=Scope.ALONE))
     except EnvironmentFailure as failure:
         if postgres.postmaster(settings) is not None or site.state().reign != NEVER:
             raise

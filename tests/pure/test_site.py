@@ -1,0 +1,75 @@
+"""One node as the agents see it: what a look costs, and who takes its end for a death."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from pha4pgsql import pacemaker, postgres, vote, watch
+from pha4pgsql.outage import Meter
+from pha4pgsql.settings import Context, Settings
+from pha4pgsql.site import Scope, Site
+from pha4pgsql.words import Ballot, Instance, Run, State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+NODES = ("node1", "node2", "node3")
+CONTEXT = Context("demote", "pgsql", "node1", timeout=60.0, started=0.0)
+
+
+def site(tmp_path: Path, online: tuple[str, ...] = NODES, **changes: Any) -> Site:  # noqa: ANN401
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    settings = Settings(tmpdir=str(tmp_path), socketdir="", logfile="", pgdba=user, node_list=NODES, **changes)
+    made = Site(settings, CONTEXT._replace(started=time.monotonic()), lambda *_: None)
+    made._cluster = SimpleNamespace(online=online)  # type: ignore[assignment]
+    return made
+
+
+def test_an_end_that_was_asked_for_is_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher resigns for a primary whose postmaster died, not while the agent demotes it."""
+    given: list[object] = []
+    demoting = site(tmp_path)
+    term = Ballot(7, "node1")
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(term, reign=term)))
+    monkeypatch.setattr(pacemaker, "set_transient", given.append)
+    with demoting.ending() as handle:
+        assert handle is not None
+        watch.resign(demoting.settings, CONTEXT)
+        assert given == []
+    watch.resign(demoting.settings, CONTEXT)
+    assert given == [{("node1", "master-pgsql"): "-INFINITY"}]
+
+
+def test_the_end_of_wal_is_read_when_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an answer once the ballot is promised, never before; for a demotion only of what is down."""
+    asked: list[bool] = []
+
+    def observe(_: Settings, *, end: bool, **__: object) -> Instance:
+        asked.append(end)
+        return Instance(Run.STANDBY)
+
+    monkeypatch.setattr(postgres, "observe", observe)
+    monkeypatch.setattr(pacemaker, "attributes", lambda _: {})
+    monkeypatch.setattr(pacemaker, "property", lambda *_: "8")
+    for round_promised, scope, expected in ((7, Scope.BALLOT, False), (8, Scope.BALLOT, True), (7, Scope.VOTES, True)):
+        (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(round_promised, "node2"))))
+        site(tmp_path).look(scope=scope)
+        assert asked.pop() is expected
+
+
+def test_a_meter_rests_until_it_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not longer than asked, and a moment when all is over."""
+    meter = Meter("", "")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    meter.rest(0.01)
+    assert slept == []
+    meter.stop()
+    meter.rest(60.0)
+    assert len(slept) == 1
