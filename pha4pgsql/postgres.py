@@ -20,7 +20,7 @@ from pha4pgsql import system, text, wal
 from pha4pgsql.words import EnvironmentFailure, Follower, Instance, Lsn, Run, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class in spite of its name
 
@@ -674,6 +674,13 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
     if alive(server.pid):
         kill([server.pid, *children(server.pid)])
     kill(remains(settings))
+
+
+def dismiss(settings: Settings, nodes: Collection[str]) -> None:
+    """End what sends WAL to these nodes: a shutdown would wait for their confirmation until wal_sender_timeout has passed."""
+    names = ", ".join(quoted(node) for node in sorted(nodes))
+    with suppress(Silence), session(settings, timeout=1.0, user=settings.pgdba) as query:
+        query(f"select pg_terminate_backend(pid) from pg_stat_replication where application_name in ({names})")  # noqa: S608
 
 
 def _await_end(pid: int, until: float) -> None:

@@ -58,6 +58,8 @@ PATIENT = 4.0
 """The same for a look that its fate depends on."""
 KNOWN_SILENT = 0.5
 """The same for one that was silent at the look before."""
+NOBODY_LEFT = 3.0
+"""Seconds for a fast shutdown where no other member is in the membership: a clean end is of use to nobody but this node."""
 MOVING = 1.0
 """Seconds after a promotion in which Pacemaker moves the address: any change of the CIB would make it plan anew before that."""
 FRESH = 0.1
@@ -341,7 +343,16 @@ class Site:
         """End PostgreSQL, in the time that the parameters give it in its present role."""
         run = self._run or self.instance(disk=False).run
         escalate = self.settings.stop_escalate if run is not Run.STANDBY else self.settings.stop_escalate_in_slave
+        absent = self._absent()
+        if run is Run.PRIMARY and absent:
+            postgres.dismiss(self.settings, absent)
+            escalate = min(escalate, NOBODY_LEFT) if absent.issuperset({*self.rules.members} - {self.context.node}) else escalate
         postgres.shutdown(self.settings, escalate=escalate, deadline=self.context.deadline, silent=run is Run.SILENT)
+
+    def _absent(self) -> frozenset[str]:
+        """Who had left the membership when this call first saw it: what is sent to them goes nowhere, and PostgreSQL waits a minute to learn it."""
+        others = {*self.rules.members, *self.settings.read_node_list} - {self.context.node}
+        return frozenset(others.difference(self._cluster.online)) if self._cluster else frozenset()
 
     # -- driving --
 

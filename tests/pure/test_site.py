@@ -1,4 +1,4 @@
-"""One node as the agents see it: what a look costs, and who takes its end for a death."""
+"""One node as the agents see it: how long its PostgreSQL is given to end, and who takes its end for a death."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from pha4pgsql import pacemaker, postgres, vote, watch
 from pha4pgsql.outage import Meter
 from pha4pgsql.settings import Context, Settings
-from pha4pgsql.site import Scope, Site
+from pha4pgsql.site import NOBODY_LEFT, Scope, Site
 from pha4pgsql.words import Ballot, Instance, Run, State
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
-
-    import pytest
 
 NODES = ("node1", "node2", "node3")
 CONTEXT = Context("demote", "pgsql", "node1", timeout=60.0, started=0.0)
@@ -29,6 +30,43 @@ def site(tmp_path: Path, online: tuple[str, ...] = NODES, **changes: Any) -> Sit
     made = Site(settings, CONTEXT._replace(started=time.monotonic()), lambda *_: None)
     made._cluster = SimpleNamespace(online=online)  # type: ignore[assignment]
     return made
+
+
+@pytest.mark.parametrize(
+    ("online", "run", "lost", "seconds"),
+    [
+        (NODES, Run.PRIMARY, None, 90.0),
+        (("node1", "node2"), Run.PRIMARY, {"node3", "node4"}, 90.0),
+        (("node1",), Run.PRIMARY, {"node2", "node3", "node4"}, NOBODY_LEFT),
+        (("node1",), Run.STANDBY, None, 90.0),
+    ],
+    ids=["all there", "one is lost", "cut off", "a standby"],
+)
+def test_nobody_who_is_lost_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: tuple[str, ...], run: Run, lost: set[str] | None, seconds: float
+) -> None:
+    """PostgreSQL itself would wait for their confirmation of its last record, a minute by default."""
+    dismissed: list[Collection[str]] = []
+    given: list[float] = []
+    monkeypatch.setattr(postgres, "dismiss", lambda _, nodes: dismissed.append(nodes))
+    monkeypatch.setattr(postgres, "shutdown", lambda _, escalate, **__: given.append(escalate))
+    readers = ("node4",) if lost else ()
+    ending = site(tmp_path, online, read_node_list=readers)
+    ending._run = run
+    ending.shutdown()
+    assert dismissed == ([frozenset(lost)] if lost else [])
+    assert given == [seconds]
+
+
+def test_a_set_of_one_has_nobody_to_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its primary gets all the time it was given."""
+    given: list[float] = []
+    monkeypatch.setattr(postgres, "shutdown", lambda _, escalate, **__: given.append(escalate))
+    alone = site(tmp_path, ("node1",))
+    alone.rules = alone.rules._replace(members=("node1",))
+    alone._run = Run.PRIMARY
+    alone.shutdown()
+    assert given == [90.0]
 
 
 def test_an_end_that_was_asked_for_is_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
