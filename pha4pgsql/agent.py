@@ -77,6 +77,8 @@ def monitor(settings: Settings, context: Context) -> int:
     site = Site(settings, context, log)
     if settings.replicated and site.under_repair():
         return Code.NOT_RUNNING
+    if _just_promoted(site):
+        return Code.RUNNING_PROMOTED
     instance = site.instance(disk=False, patient=True)
     if instance.run is not Run.SILENT:
         postgres.forget_silence(settings)
@@ -91,8 +93,6 @@ def monitor(settings: Settings, context: Context) -> int:
     role = Code.RUNNING_PROMOTED if instance.run is Run.PRIMARY else Code.SUCCESS
     if context.is_probe or not context.in_cluster:
         return role
-    if instance.run is Run.PRIMARY and site.promoted_since() < MOVING:  # pgwatch, or the next monitor, tells what there is to tell
-        return role
     if instance.run is Run.PRIMARY and settings.monitor_sql != Settings().monitor_sql and _plain(site) != Code.SUCCESS:
         return Code.ERROR
     try:
@@ -105,6 +105,15 @@ def monitor(settings: Settings, context: Context) -> int:
     if settings.check_wal_receiver:
         _receiver_status(site)
     return code or role
+
+
+def _just_promoted(site: Site) -> bool:
+    """Whether `promote` saw this primary a moment ago: its first monitor must not be in the way of the address.
+
+    What there is to tell of it is told a second later, by pgwatch or the next monitor.
+    """
+    fresh = not site.context.is_probe and site.settings.replicated and site.promoted_since() < MOVING
+    return fresh and site.state().reign != NEVER and postgres.postmaster(site.settings) is not None
 
 
 def _chronicle(site: Site) -> None:

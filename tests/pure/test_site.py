@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pha4pgsql import pacemaker, postgres, vote, watch
+from pha4pgsql import agent, pacemaker, postgres, vote, watch
 from pha4pgsql.outage import Meter
-from pha4pgsql.settings import Context, Settings
-from pha4pgsql.site import NOBODY_LEFT, Scope, Site
-from pha4pgsql.words import Ballot, Instance, Run, State
+from pha4pgsql.settings import Code, Context, Settings
+from pha4pgsql.site import MOVING, NOBODY_LEFT, Scope, Site
+from pha4pgsql.words import Ballot, Instance, Mode, Run, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -82,6 +82,28 @@ def test_an_end_that_was_asked_for_is_no_death(tmp_path: Path, monkeypatch: pyte
         assert given == []
     watch.resign(demoting.settings, CONTEXT)
     assert given == [{("node1", "master-pgsql"): "-INFINITY"}]
+
+
+def test_the_first_monitor_of_a_new_primary_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a second after the promotion it believes it, if the reign stands and the postmaster lives; never in a probe."""
+    alive: list[object] = [object()]
+    monkeypatch.setattr(postgres, "postmaster", lambda _: alive[0])
+    fresh, note = site(tmp_path, rep_mode=Mode.SYNC), tmp_path / "pgsql.promotion"
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(7, "node1"), reign=Ballot(7, "node1"))))
+    assert not agent._just_promoted(fresh)
+    note.write_text("")
+    assert agent.monitor(fresh.settings, fresh.context) == Code.RUNNING_PROMOTED
+    fresh.context = fresh.context._replace(is_probe=True)
+    assert not agent._just_promoted(fresh)
+    fresh.context = fresh.context._replace(is_probe=False)
+    os.utime(note, (time.time() - MOVING, time.time() - MOVING))
+    assert not agent._just_promoted(fresh)
+    note.write_text("")
+    alive[0] = None
+    assert not agent._just_promoted(fresh)
+    alive[0] = object()
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(7, "node1"))))
+    assert not agent._just_promoted(fresh)
 
 
 def test_the_end_of_wal_is_read_when_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
