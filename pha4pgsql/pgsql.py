@@ -371,6 +371,8 @@ def stand(scene: Scene) -> Procedure:
         scene = yield [AskRow()]
         if scene.row is not None and scene.row.promised.round >= scene.round:
             scene = yield [_next_round(scene)]
+    if handing_over(scene):
+        return Outcome(True, "no primary is visible, a switchover is under way")
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
@@ -592,6 +594,12 @@ def wished(scene: Scene) -> Wish | None:
     """What this primary is asked: only by its present term, and only for another member."""
     wish = _wish_at(scene, scene.me)
     return wish if wish and wish.term == scene.state.reign != NEVER and wish.target in scene.others else None
+
+
+def handing_over(scene: Scene) -> bool:
+    """Whether Pacemaker moves the promoted role to a member that was asked for: any change of the CIB would make it plan anew in the middle."""
+    score = attribute_name(scene.rules, "score")
+    return any(scene.attribute(node, score) == RAISED and node in scene.online and runs(scene, node) for node in scene.others)
 
 
 def _wishes(scene: Scene, kept: Wish | None = None) -> dict[tuple[str, str], str | None]:
@@ -1068,8 +1076,12 @@ def start(scene: Scene) -> Procedure:
 
 
 def demote(scene: Scene) -> Procedure:
-    """Stop being primary, and leave a running standby that follows nobody yet."""
-    scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
+    """Stop being primary, and leave a running standby that follows nobody yet.
+
+    In a switchover the score stays what it is: the target's is higher, and if that gives up, this node is the one to be promoted again.
+    """
+    if not handing_over(scene):
+        scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
         scene = yield [Shutdown()]
     if scene.instance.run is Run.DOWN and (scene.state.reign == NEVER or scene.state.mark):

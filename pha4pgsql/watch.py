@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident
 from pha4pgsql.ocf import Code, exit_reason, log
-from pha4pgsql.site import Scope, Site
+from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Failure, Scene
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def watch_once(settings: Settings, context: Context) -> float:
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
             site.reign()
+        elif MOVING <= site.promoted_since() < MOVING + 2 * UP_PAUSE:
+            site.reign()  # what the first monitor has left, so that people see the new primary at once
     chronicle.tell_end(settings)
     return DOWN_PAUSE if down else UP_PAUSE
 
@@ -130,11 +132,11 @@ def _await_death(settings: Settings, pause: float) -> bool:
 def resign(settings: Settings, context: Context) -> None:
     """Give up the promotion score of a primary whose postmaster ended by itself, so that Pacemaker promotes another node at once.
 
-    Not when the agent ended it: then the agent holds the node's lock, or has already put away the reign.
+    Not when the agent is ending it, which holds the node's lock only from look to look, or has already put away the reign.
     """
     site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), record)
-    with site.lock():
-        gone = postgres.postmaster(settings) is None and site.state().reign != NEVER
+    with site.lock(), site.ending() as free:
+        gone = free is not None and postgres.postmaster(settings) is None and site.state().reign != NEVER
         if gone:
             chronicle.ends(settings, site.state())
     if gone:
