@@ -300,6 +300,7 @@ class Repair:
             self._drop_slots()
             self.prove()
             self._end()
+            self.say("pg_rewind complete!")
         except Failure as failure:
             raise ClusterRefusal(
                 failure.message, failure.hint or "cls_rebuild_slave copies the primary anew: half a rewind cannot be used"
