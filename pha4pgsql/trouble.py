@@ -166,7 +166,8 @@ def _node(report: Report, row: Row) -> Trouble | None:
 def _repair(row: Row) -> Trouble:
     what, _, rest = (row.repair or "").partition(" ")
     if what == "failed":
-        return Trouble(State.DEGRADED, f"the repair of {row.name} was given up: {rest.lstrip('- ')}", f"on {row.name}: cls_rebuild_slave")
+        again = "wait, or " if rest.lstrip("- ").startswith("try ") else ""
+        return Trouble(State.DEGRADED, f"the repair of {row.name} failed: {rest.lstrip('- ')}", f"{again}on {row.name}: cls_rebuild_slave")
     return Trouble(State.DEGRADED, f"{row.name} is being repaired: {row.repair}", "wait; cls_status --watch shows how far it is")
 
 
@@ -218,7 +219,10 @@ def _failures(report: Report) -> Iterator[Trouble]:
     for one in report.view.failed:
         resource, operation, _ = operation_of(one)
         if _is_current(report, one):
-            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", mending(one))
+            if resource == (report.named.primitive if report.named else "") and any(row.repair for row in report.rows if row.name == one.node):
+                continue  # the repair is told already, and what to do if it failed
+            by_itself = report.named is not None and report.named.parameters.get("auto_rejoin", "no") != "no"
+            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", mending(one, by_itself=by_itself))
         else:
             yield Trouble(
                 State.HEALTHY, f"{resource} has failed to {operation} on {one.node}, and works again", f"cls_cleanup {resource}  forgets it"
@@ -250,9 +254,11 @@ def _is_current(report: Report, failed: FailedAction) -> bool:
     return not healthy and not offline and not stopped
 
 
-def mending(failed: FailedAction) -> str:
-    """What to type for a failure, by the agent's own words."""
+def mending(failed: FailedAction, *, by_itself: bool) -> str:
+    """What to type for a failure, by the agent's own words; `by_itself`: a node that diverged repairs itself (auto_rejoin)."""
     resource, _, _ = operation_of(failed)
+    if "forked off" in failed.reason and by_itself:
+        return f"wait: it repairs itself (auto_rejoin); if that does not begin, on {failed.node}: cls_repair_by_pg_rewind"
     if "forked off" in failed.reason:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
     if "no copy of" in failed.reason or "not whole" in failed.reason:

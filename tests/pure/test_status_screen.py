@@ -239,7 +239,8 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(rows=rows(node3={"role": "stopped"})), State.DEGRADED, ("pgsql is stopped on node3", "cls_start")),
         (healthy(rows=rows(node3={"state": None})), State.DEGRADED, ("node3 does not stream", "cls_check")),
         (healthy(rows=rows(node3={"repair": "rewind 35 pg_rewind: 120/340 MB"})), State.DEGRADED, ("being repaired", "35")),
-        (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("given up: no room", "cls_rebuild_slave")),
+        (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("failed: no room", "-> on node3: cls_rebuild_slave")),
+        (healthy(rows=rows(node3={"repair": "failed - try 1 of 4 failed: rewind: x"})), State.DEGRADED, ("failed: try 1", "wait, or on node3: cls")),
         (
             healthy(bans=(Ban("cli-ban-x", "msPostgresql", "node3", "", ""),)),
             State.DEGRADED,
@@ -286,6 +287,22 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     folded = drawn(down, width=WIDTH)
     assert max(map(len, folded)) <= WIDTH
     assert FORKED in " ".join(" ".join(folded).split())
+
+
+def test_a_node_that_repairs_itself_is_not_to_be_repaired_by_hand() -> None:
+    """While it does, and before it begins when auto_rejoin is on, nobody is told to type the same; when it failed, what to type instead."""
+    report = healthy()
+    assert report.named
+    stopped = [one._replace(instances=tuple(part for part in one.instances if "node3" not in part.nodes)) for one in report.view.resources]
+    view = report.view._replace(failed=(failed("pgsql_start_0", "node3", FORKED),), resources=tuple(stopped))
+    named = report.named._replace(parameters={**report.named.parameters, "auto_rejoin": "rewind"})
+    for repair, words in (
+        (None, "it repairs itself"),
+        ("rewind 35 from node1", "being repaired"),
+        ("failed - given up", "-> on node3: cls_rebuild_slave"),
+    ):
+        state, said = verdict(report._replace(named=named, view=view, rows=rows(node3={"role": "failed", "repair": repair})))
+        assert (state, words in said, said.count("->")) == (State.DEGRADED, True, 1), said
 
 
 def test_a_running_repair_has_a_bar() -> None:
