@@ -138,14 +138,15 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
 def holdings(ground: Ground) -> str:
     """Each member in a line: the term of its last record and where its WAL ends."""
     return ", ".join(
-        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left else f"{node} is not here"
+        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left
+        else f"{node} is here, but its state file is damaged" if node == ground.here and ground.state is None else f"{node} is not here"
         for node in ground.rules.members
-    )
+    )  # fmt: skip
 
 
 def risk(ground: Ground, target: str) -> str:
     """What is lost, in words that nobody can misunderstand."""
-    gone = [node for node in ground.rules.members if node not in ground.left]
+    gone = [node for node in ground.rules.members if node not in ground.left and (node != ground.here or ground.state is not None)]
     lines = [f"what each member holds: {holdings(ground)}"]
     if ground.lost:
         lines.append(f"LOST FOR EVER: what {ground.lost} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")

@@ -64,8 +64,8 @@ class Follower(NamedTuple):
     lag_bytes: int | None
     lag_seconds: float | None = None
     lsn: str | None = None
-    state: str = ""
-    sync_state: str = ""
+    state: str | None = ""
+    sync_state: str | None = ""
 
 
 class Refusal(Enum):
@@ -73,6 +73,7 @@ class Refusal(Enum):
 
     NOT_ASKED = "not asked"
     NOT_ALLOWED = "this node or its user may not ask"
+    BLIND = "the role may not see who follows"
     SILENT = "no answer"
 
 
@@ -239,6 +240,8 @@ def ask_primary(named: Named, timeout: float) -> tuple[Primary, tuple[Follower, 
         return Primary(refusal_of(failed.message), failed.message), ()
     standby, lsn, timeline, names, waiting = rows[0][:5]
     followers = tuple(Follower(*row[5:]) for row in rows if row[5])
+    if any(one.state is None for one in followers):
+        return Primary(Refusal.BLIND, "its role is no member of pg_monitor"), ()
     confirming = sum(one.state == "streaming" and one.sync_state in {"sync", "quorum"} for one in followers)
     return Primary(None, "", standby, lsn, timeline, names or "", waiting, time.monotonic() - begun, confirming), followers
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pha4pgsql.cli_status import Reading, Report, Row
     from pha4pgsql.text import FailedAction
 
+MOVING = ("starting", "stopping")
+"""Roles that end by themselves."""
+
 PATIENCE = 3.0
 """Seconds for which a commit may wait for a standby before it is called an outage."""
 
@@ -42,8 +45,8 @@ class Trouble(NamedTuple):
 
 
 def find(report: Report) -> tuple[Trouble, ...]:
-    """All that is wrong, the worst first."""
-    found = [trouble for finder in FINDERS for trouble in finder(report)]
+    """All that is wrong, the worst first; without quorum only what this node knows by itself, as what it says of others is old."""
+    found = [trouble for finder in (FINDERS if report.quorate else ALONE) for trouble in finder(report)]
     return tuple(sorted(found, key=lambda one: -one.worst.value))
 
 
@@ -67,11 +70,10 @@ def needed(names: str) -> int:
 
 def _quorum(report: Report) -> Iterator[Trouble]:
     if not report.quorate:
-        online = [row.name for row in report.rows if row.online]
-        seen = f"it sees {' '.join(online) or 'nobody'}; what follows is only what it knew last, the others may have gone on"
-        yield Trouble(
-            State.DOWN, f"{report.here} has no quorum: {seen}", "ssh to another node and type cls_status there; here: corosync-quorumtool -s"
-        )
+        online, absent = [row.name for row in report.rows if row.online], " or ".join(row.name for row in report.rows if not row.online)
+        seen = f"it sees {' '.join(online) or 'nobody'}; all this is only what it knew last, the others may have gone on"
+        hint = f"cls_status on {absent or 'another node'}; switch on what is off; here: corosync-quorumtool -s"
+        yield Trouble(State.DOWN, f"{report.here} has no quorum: {seen}", hint)
 
 
 def _set(report: Report) -> Iterator[Trouble]:
@@ -104,8 +106,7 @@ def _primary(report: Report) -> Iterator[Trouble]:
         if report.vips.get(vip) is None:
             yield Trouble(State.DOWN, f"{vip} runs on no node: clients do not reach the primary", f"cls_cleanup {vip}")
             return
-    if report.quorate:
-        yield from _answers(report, promoted[0])
+    yield from _answers(report, promoted[0])
 
 
 def _answers(report: Report, primary: str) -> Iterator[Trouble]:
@@ -116,6 +117,9 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
         yield Trouble(
             State.HEALTHY, f"the primary was not asked: {short}; lag and positions are unknown", "run cls_status as root on a node of the cluster"
         )
+    elif asked.refusal is Refusal.BLIND:
+        hint = f"on {primary}, in psql: GRANT pg_monitor TO the role of pgsql_repuser"
+        yield Trouble(State.HEALTHY, f"the primary does not show who follows: {short}; lag and positions are unknown", hint)
     elif asked.refusal is Refusal.SILENT:
         hint = f"look at the log of PostgreSQL on {primary}; Pacemaker replaces a server that stays silent"
         yield Trouble(State.DOWN, f"the primary {primary} does not answer at the writer address: {short}", hint)
@@ -174,15 +178,18 @@ def _repair(row: Row) -> Trouble:
 def _server(report: Report, row: Row) -> Trouble | None:
     """PostgreSQL of a member that is online."""
     named = report.named
-    if named is None or named.disabled or not report.quorate:  # without quorum nothing runs, and nothing can be typed here that helps
+    if named is None or named.disabled:
         return None
     ban = next((ban for ban in report.bans if ban.node == row.name and ban.resource in {named.promotable, named.primitive} and not ban.role), None)
     if ban is not None:
         return Trouble(
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
         )
-    if row.role in {"stopped", "failed"} and not any(_is_current(report, one) and one.node == row.name for one in report.view.failed):
+    told = any(_is_current(report, one) and one.node == row.name for one in report.view.failed)
+    if row.role in {"stopped", "failed"} and not told:
         return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "cls_start")
+    if row.role in MOVING and not told:
+        return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "wait: cls_start tells what is still missing")
     primary = report.primary
     if row.role == "started" and primary and not _streams(report, row):
         unseen = "its primary has no connection of it" if report.asked.answered else f"status {row.status or 'unknown'}"
@@ -261,6 +268,8 @@ def mending(failed: FailedAction, *, by_itself: bool) -> str:
         return f"wait: it repairs itself (auto_rejoin); if that does not begin, on {failed.node}: cls_repair_by_pg_rewind"
     if "forked off" in failed.reason:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
+    if "state file" in failed.reason and "damaged" in failed.reason:
+        return f"cls_stop; on {failed.node}: cls_reset_master --yes, then cls_rebuild_slave"
     if "no copy of" in failed.reason or "not whole" in failed.reason:
         return f"on {failed.node}: cls_rebuild_slave"
     return f"correct the cause, then: cls_cleanup {resource}"
@@ -307,3 +316,4 @@ def readers(reading: Reading) -> Trouble | None:
 
 
 FINDERS: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _set, _primary, _nodes, _bans, _failures, _resources, _reading)
+ALONE: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _failures)

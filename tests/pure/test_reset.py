@@ -97,5 +97,8 @@ def test_a_damaged_state_file() -> None:
     assert (state.promised, state.eras, state.said) == (Ballot(10, "node1"), (), ALONE)
     assert vote.term_at(state.eras, Lsn(300)) == NEVER
     assert ground(LEFT, None).furthest == ["node3"], "it cannot be compared any more"
+    told = cli_reset.risk(ground({"node2": shown(300), "node3": shown(300)}, None), "node3")
+    assert "node1 is here, but its state file is damaged" in told
+    assert "must be off" not in told
     lost = cli_reset.replacement(ground(LEFT, None))
     assert (lost.promised.round, lost.said.owner) == (10, "")

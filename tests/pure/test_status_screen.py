@@ -229,6 +229,7 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(vips={"vip-master": "node1", "vip-slave": None}), State.DEGRADED, ("vip-slave runs on no node", "cls_cleanup vip-slave")),
         (healthy(asked=Primary(Refusal.SILENT, "PostgreSQL did not answer within 1 s")), State.DOWN, ("does not answer", "within 1 s")),
         (healthy(asked=Primary(Refusal.NOT_ALLOWED, "no password")), State.HEALTHY, ("was not asked", "root")),
+        (healthy(asked=Primary(Refusal.BLIND, "its role is no member")), State.HEALTHY, ("does not show who follows", "GRANT pg_monitor")),
         (healthy(asked=ANSWER._replace(standby=True)), State.DOWN, ("a standby answers",)),
         (healthy(asked=ANSWER._replace(names='2 ("node2", "node3")')), State.DOWN, ("commits wait", "1 of 2", "node2 node3")),
         (healthy(asked=ANSWER._replace(waiting=12.0)), State.DOWN, ("waiting for a standby for 12 s",)),
@@ -237,6 +238,7 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(rows=rows(node3={"standby": True})), State.DEGRADED, ("node3 is in standby", "cls_unstandby_node node3")),
         (healthy(rows=rows(node3={"maintenance": True})), State.DEGRADED, ("node3 is in maintenance", "cls_unmaintenance_node node3")),
         (healthy(rows=rows(node3={"role": "stopped"})), State.DEGRADED, ("pgsql is stopped on node3", "cls_start")),
+        (healthy(rows=rows(node3={"role": "starting"})), State.DEGRADED, ("pgsql is starting on node3", "wait")),
         (healthy(rows=rows(node3={"state": None})), State.DEGRADED, ("node3 does not stream", "cls_check")),
         (healthy(rows=rows(node3={"repair": "rewind 35 pg_rewind: 120/340 MB"})), State.DEGRADED, ("being repaired", "35")),
         (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("failed: no room", "-> on node3: cls_rebuild_slave")),
@@ -287,6 +289,12 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     folded = drawn(down, width=WIDTH)
     assert max(map(len, folded)) <= WIDTH
     assert FORKED in " ".join(" ".join(folded).split())
+
+
+def test_without_quorum_nobody_is_told_to_start_what_may_be_running() -> None:
+    """What such a node says of others is old: one complaint, and where to look instead."""
+    state, said = verdict(healthy(quorate=False, primary=None, rows=rows(node2={"online": False}, node3={"online": False})))
+    assert (state, said.count("->"), "cls_status on node2 or node3" in said) == (State.DOWN, 1, True), said
 
 
 def test_a_node_that_repairs_itself_is_not_to_be_repaired_by_hand() -> None:
