@@ -366,6 +366,8 @@ class Report(NamedTuple):
     bans: tuple[Ban, ...] = ()
     maintenance: bool = False
     now: int = 0
+    several: bool = False
+    """Whether the cluster has other sets, too: then a command has to be told which one is meant."""
 
     @property
     def promoted(self) -> tuple[str, ...]:
@@ -405,6 +407,7 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         bans=cluster.bans,
         maintenance=cluster.property_is("maintenance-mode", default=False),
         now=sight.now,
+        several=len(sight.sets) > 1,
     )
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOVING = ("starting", "stopping")
 """Roles that end by themselves."""
 
+OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
+"""Commands that act on one set."""
+
 PATIENCE = 3.0
 """Seconds for which a commit may wait for a standby before it is called an outage."""
 
@@ -47,6 +50,8 @@ class Trouble(NamedTuple):
 def find(report: Report) -> tuple[Trouble, ...]:
     """All that is wrong, the worst first; without quorum only what this node knows by itself, as what it says of others is old."""
     found = [trouble for finder in (FINDERS if report.quorate else ALONE) for trouble in finder(report)]
+    if report.several and report.named:
+        found = [one._replace(hint=OF_A_SET.sub(rf"\g<0> --set {report.named.promotable}", one.hint)) for one in found]
     return tuple(sorted(found, key=lambda one: -one.worst.value))
 
 

@@ -291,6 +291,13 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     assert FORKED in " ".join(" ".join(folded).split())
 
 
+def test_with_several_sets_the_command_names_the_one_that_is_looked_at() -> None:
+    """`cls_start` without a name would start another one."""
+    stopped = healthy(rows=rows(node3={"role": "stopped"}))
+    assert verdict(stopped)[1].endswith("-> cls_start")
+    assert verdict(stopped._replace(several=True))[1].endswith("-> cls_start --set msPostgresql")
+
+
 def test_without_quorum_nobody_is_told_to_start_what_may_be_running() -> None:
     """What such a node says of others is old: one complaint, and where to look instead."""
     state, said = verdict(healthy(quorate=False, primary=None, rows=rows(node2={"online": False}, node3={"online": False})))
