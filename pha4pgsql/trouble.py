@@ -97,9 +97,9 @@ def _primary(report: Report) -> Iterator[Trouble]:
     if not promoted:
         why = "; ".join(report.notes) or "nobody is primary"
         absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
-        yield Trouble(
-            State.DOWN, why, f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
-        )
+        hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
+        lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
+        yield Trouble(State.DOWN, why, hint + lost)
         return
     if len(promoted) > 1:
         hint = "cls_status on each of them; the one without quorum steps down by itself, or switch it off"

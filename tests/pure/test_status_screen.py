@@ -224,6 +224,11 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(quorate=False), State.DOWN, ("no quorum", "corosync-quorumtool")),
         (healthy(maintenance=True), State.DEGRADED, ("maintenance mode", "cls_unmaintenance")),
         (healthy(rows=rows(node1={"role": "started"}), primary=None), State.DOWN, ("nobody is primary", "cls_start")),
+        (
+            healthy(rows=rows(node1={"role": "stopped", "online": False}), primary=None, notes=("no primary: node1 went on alone at the end",)),
+            State.DOWN,
+            ("bring back node1", "lost for good: cls_reset_master --dry-run"),
+        ),
         (healthy(rows=rows(node2={"role": "promoted"}), primary=None), State.DOWN, ("node1 and node2 are promoted",)),
         (healthy(vips={"vip-master": None, "vip-slave": "node2"}), State.DOWN, ("vip-master runs on no node", "cls_cleanup vip-master")),
         (healthy(vips={"vip-master": "node1", "vip-slave": None}), State.DEGRADED, ("vip-slave runs on no node", "cls_cleanup vip-slave")),
