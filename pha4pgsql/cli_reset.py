@@ -186,9 +186,10 @@ def _reset(options: argparse.Namespace) -> int:
     cli.need_root()
     say, ground = procedure.stopwatch(), _look()
     target = options.master or next(iter(ground.furthest), "")
-    plan = Plan(checks(ground, target), steps(ground, target, options.timeout, say), risk(ground, target) if ground.left else "", insists=True)
+    wanted = [*steps(ground, target, options.timeout, say), _last(target, options.timeout, say, chosen=bool(options.master))]
+    plan = Plan(checks(ground, target), wanted, risk(ground, target) if ground.left else "", insists=True)
     if procedure.perform(plan, options, say):
-        print(f"master reset and startup successed, the master is {target}")
+        print(f"master reset and startup successed, the master is {next(iter(_primaries()), target)}")
     return 0
 
 
@@ -206,8 +207,13 @@ def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:
         ),
         Step(f"name {target} in {ground.rules.resource}_REPL_INFO, and forget who streamed", lambda: _name(target)),
         Step(f"start {ground.site.named.promotable}", lambda: _start(say)),
-        Step(f"wait until {target} is primary", lambda: _await(target, limit, say)),
     ]
+
+
+def _last(target: str, limit: float, say: Say, *, chosen: bool) -> Step:
+    """The end that is waited for: one who has as much may win instead, and only an operator who named the target minds."""
+    what = f"wait until {target} is primary{'' if chosen else ', or another one who has as much'}"
+    return Step(what, lambda: _await(target if chosen else "", limit, say))
 
 
 def _replace(say: Say) -> None:
@@ -243,8 +249,13 @@ def _start(say: Say) -> None:
 
 
 def _await(target: str, limit: float, say: Say) -> None:
-    """Until the primary serves; it has to be the target."""
+    """Until a primary serves; it has to be the target, if there is one."""
     cli_start.reach(cli.missing_for_primary, limit, say, NotReached.code)
-    [primary] = cli.look().cluster.where(_look().site.named.primitive, "promoted")
-    if primary != target:
-        raise NotReached(f"{primary} is primary, not {target}: it has as much", "cls_online_switch makes another one primary")
+    primary = next(iter(_primaries()), "")
+    if target and primary != target:
+        raise NotReached(f"{primary or 'nobody'} is primary, not {target}: it has as much", f"cls_online_switch {target} makes it primary")
+
+
+def _primaries() -> tuple[str, ...]:
+    site = cli.look()
+    return site.cluster.where(site.named.primitive, "promoted")
