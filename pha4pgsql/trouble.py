@@ -123,7 +123,8 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
             State.HEALTHY, f"the primary was not asked: {short}; lag and positions are unknown", "run cls_status as root on a node of the cluster"
         )
     elif asked.refusal is Refusal.BLIND:
-        hint = f"on {primary}, in psql: GRANT pg_monitor TO the role of pgsql_repuser"
+        role = report.named.parameters.get("repuser", "postgres") if report.named else ""
+        hint = f"""on {primary}: psql -U postgres -c 'GRANT pg_monitor TO "{role}"'"""
         yield Trouble(State.HEALTHY, f"the primary does not show who follows: {short}; lag and positions are unknown", hint)
     elif asked.refusal is Refusal.SILENT:
         hint = f"look at the log of PostgreSQL on {primary}; Pacemaker replaces a server that stays silent"
