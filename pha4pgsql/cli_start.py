@@ -168,9 +168,8 @@ def cleaning(view: text.View, resource: str, limit: float, *, told: bool) -> Pla
 
 def forgotten(view: text.View, resource: str) -> list[text.FailedAction]:
     """The failures of a resource, or of what is in a clone of that name; of all without a name."""
-    parts = {
-        part.id.partition(":")[0] for one in view.resources if resource in (one.id, *(part.id for part in one.instances)) for part in one.instances
-    }
+    named = [one for one in view.resources if resource in {one.id, *(part.id for part in one.instances)}]
+    parts = {part.id.partition(":")[0] for one in named for part in one.instances}
     return [one for one in view.failed if not resource or trouble.operation_of(one)[0] in {resource, *parts}]
 
 

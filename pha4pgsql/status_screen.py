@@ -137,7 +137,7 @@ def _reigns(report: Report) -> str:
         return "is changing"
     if asked.confirming < needed(asked.names):
         return "commits wait"
-    return "takes writes, alone" if report.notes else "takes writes"
+    return "takes writes, alone" if any(" goes on alone " in note for note in report.notes) else "takes writes"
 
 
 def _style(report: Report, row: Row) -> str:

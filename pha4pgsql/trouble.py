@@ -25,6 +25,8 @@ MOVING = ("starting", "stopping")
 OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
 """Commands that act on one set."""
 
+LOCK_SERVER = "start the PostgreSQL server of the distributed lock, or let this node reach it"
+
 PATIENCE = 3.0
 """Seconds for which a commit may wait for a standby before it is called an outage."""
 
@@ -98,6 +100,7 @@ def _primary(report: Report) -> Iterator[Trouble]:
         why = "; ".join(report.notes) or "nobody is primary"
         absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
         hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
+        hint = f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
         lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
         yield Trouble(State.DOWN, why, hint + lost)
         return
@@ -106,7 +109,8 @@ def _primary(report: Report) -> Iterator[Trouble]:
         yield Trouble(State.DOWN, f"{' and '.join(promoted)} are promoted, expected one", hint)
         return
     for note in report.notes:
-        yield Trouble(State.DEGRADED, note, "bring the standbys back, soon: what is wrong with them stands below")
+        lock = "distributed lock" in note
+        yield Trouble(State.DEGRADED, note, LOCK_SERVER if lock else "bring the standbys back, soon: what is wrong with them stands below")
     for vip in named.writers:
         if report.vips.get(vip) is None:
             yield Trouble(State.DOWN, f"{vip} runs on no node: clients do not reach the primary", f"cls_cleanup {vip}")
@@ -276,7 +280,7 @@ def mending(failed: FailedAction, *, by_itself: bool) -> str:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
     if "state file" in failed.reason and "damaged" in failed.reason:
         return f"cls_stop; on {failed.node}: cls_reset_master --yes, then cls_rebuild_slave"
-    if "no copy of" in failed.reason or "not whole" in failed.reason:
+    if re.search("no copy of|not whole|data directory .*: no such file|is not a data directory", failed.reason):
         return f"on {failed.node}: cls_rebuild_slave"
     return f"correct the cause, then: cls_cleanup {resource}"
 

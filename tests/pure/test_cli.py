@@ -123,7 +123,9 @@ def test_a_primary_that_goes_on_alone_is_told() -> None:
     said = Statement(Ballot(1, "node1"), 1, "node1")
     votes = {"node1": Vote(eras=(ERA,), reign=ERA.term, said=said)}
     (note,) = cli_status.notes(votes, THREE, ("node1",), "")
-    assert "node1" in note
+    assert "node1 goes on alone" in note
+    (note,) = cli_status.notes(votes, THREE, ("node1",), "", names='"node2"')
+    assert "commits wait" in note, "it has said so, and not enough others have stored it"
     assert cli_status.notes({"node1": votes["node1"]._replace(said=said._replace(owner=""))}, THREE, ("node1",), "") == ()
 
 

@@ -210,6 +210,12 @@ def test_a_healthy_cluster_fits_a_small_terminal() -> None:
     assert verdict(healthy()) == (State.HEALTHY, "")
 
 
+def test_who_has_standbys_is_not_alone() -> None:
+    """Only the primary that says so writes alone, whatever else there is to know."""
+    assert any(line.endswith("takes writes, alone") for line in drawn(healthy(notes=("node1 goes on alone since no standby confirms",))))
+    assert not any("alone" in line for line in drawn(healthy(notes=("the row of the distributed lock cannot be asked",))))
+
+
 def test_the_screen_shows_every_member() -> None:
     """Role, timeline, LSN, lag in bytes and seconds, sync state, what it does."""
     lines = [re.split(r"  +", line) for line in drawn(healthy())]
@@ -239,6 +245,11 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(asked=ANSWER._replace(names='2 ("node2", "node3")')), State.DOWN, ("commits wait", "1 of 2", "node2 node3")),
         (healthy(asked=ANSWER._replace(waiting=12.0)), State.DOWN, ("waiting for a standby for 12 s",)),
         (healthy(notes=("node1 goes on alone",), asked=ANSWER._replace(names="")), State.DEGRADED, ("goes on alone",)),
+        (
+            healthy(notes=("the row of the distributed lock cannot be asked: no answer",)),
+            State.DEGRADED,
+            ("distributed lock cannot be asked", "-> start the PostgreSQL server of the distributed lock"),
+        ),
         (healthy(rows=rows(node3={"online": False})), State.DEGRADED, ("node3 is offline", "pcs cluster start node3")),
         (healthy(rows=rows(node3={"standby": True})), State.DEGRADED, ("node3 is in standby", "cls_unstandby_node node3")),
         (healthy(rows=rows(node3={"maintenance": True})), State.DEGRADED, ("node3 is in maintenance", "cls_unmaintenance_node node3")),
