@@ -42,6 +42,8 @@ class Ground(NamedTuple):
     here: str
     state: State | None
     round: int
+    silence: str = ""
+    """Why the row of the distributed lock does not answer, or empty."""
 
     @property
     def left(self) -> dict[str, Vote]:
@@ -86,7 +88,7 @@ def _look() -> Ground:
     except EnvironmentFailure:
         state = None
     number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
-    return Ground(found, votes, rules_of(settings), site.context.node, state, number)
+    return Ground(found, votes, rules_of(settings), site.context.node, state, number, cli_status.the_row(found.named).reason)
 
 
 def _context(settings: Settings) -> Context:
@@ -119,10 +121,15 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
     """Whether those who are left can elect the target."""
     left, need = ground.left, ground.rules.answers_needed
     owner = ground.newest.owner
+    voices = len(left) + bool(ground.rules.row and not ground.silence)
     return [
         must(
             f"{need} of {len(ground.rules.members)} members are here and show what they hold", len(left) >= need,
             f"only {' '.join(left) or 'nobody'} shows what it holds", "start Pacemaker on another member; an election needs so many answers", REFUSED,
+        ),
+        must(
+            f"{ground.rules.voices_needed} voices are here, the row of the distributed lock counted", voices >= ground.rules.voices_needed,
+            ground.silence or f"only {voices}", "start what is missing; the row's PostgreSQL server is one: nobody is elected without", REFUSED,
         ),
         must(
             f"{target or 'somebody'} has most of what is left", target in ground.furthest,

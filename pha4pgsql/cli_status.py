@@ -163,7 +163,7 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     shown = votes(named.primitive, timeout)
     timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
-    heard, asking = _heard(named), len(primaries) == 1 and sight.quorate
+    heard, asking = the_row(named), len(primaries) == 1 and sight.quorate
     asked, followers = ask_primary(named, min(timeout, PRIMARY_LIMIT)) if asking else (Primary(), ())
     info = sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", "")
     told = Told(
@@ -185,7 +185,7 @@ def _settings(named: Named) -> Settings:
     return of_parameters(named.parameters, named.primitive)
 
 
-def _heard(named: Named) -> lock_row.Heard:
+def the_row(named: Named) -> lock_row.Heard:
     """What the row of the distributed lock says, when it is a voice of the set."""
     settings = _settings(named)
     return lock_row.ask(lock_row.place(settings), NEVER) if rules_of(settings).row else lock_row.UNASKED
