@@ -239,7 +239,10 @@ def _failures(report: Report) -> Iterator[Trouble]:
             if resource == (report.named.primitive if report.named else "") and any(row.repair for row in report.rows if row.name == one.node):
                 continue  # the repair is told already, and what to do if it failed
             by_itself = report.named is not None and report.named.parameters.get("auto_rejoin", "no") != "no"
-            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", mending(one, by_itself=by_itself))
+            hint = mending(one, by_itself=by_itself)
+            if hint.startswith(f"on {one.node}: ") and not report.promoted:
+                hint = f"when there is a primary to copy from, {hint}"
+            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", hint)
         else:
             yield Trouble(
                 State.HEALTHY, f"{resource} has failed to {operation} on {one.node}, and works again", f"cls_cleanup {resource}  forgets it"

@@ -301,6 +301,8 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     down = report._replace(view=view, rows=rows(node3={"role": "failed"}))
     state, said = verdict(down)
     assert (state, "on node3: cls_repair_by_pg_rewind" in said) == (State.DEGRADED, True), said
+    nobody = down._replace(primary=None, rows=rows(node1={"role": "started"}, node3={"role": "failed"}))
+    assert "-> when there is a primary to copy from, on node3: cls_repair" in verdict(nobody)[1]
     assert any(FORKED in line for line in drawn(down))
     folded = drawn(down, width=WIDTH)
     assert max(map(len, folded)) <= WIDTH
