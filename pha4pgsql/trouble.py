@@ -283,7 +283,7 @@ def mending(failed: FailedAction, *, by_itself: bool) -> str:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
     if "state file" in failed.reason and "damaged" in failed.reason:
         return f"cls_stop; on {failed.node}: cls_reset_master --yes, then cls_rebuild_slave"
-    if re.search("no copy of|not whole|data directory .*: no such file|is not a data directory", failed.reason):
+    if re.search("no copy of|not whole|data directory .*: no such file|is not a data directory|configuration file .* is not there", failed.reason):
         return f"on {failed.node}: cls_rebuild_slave"
     return f"correct the cause, then: cls_cleanup {resource}"
 
