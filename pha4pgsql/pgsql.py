@@ -952,7 +952,13 @@ def begin_copy(scene: Scene, mark: str, *, rewind: bool) -> Procedure:
     adopted and makes the slot of its term for this node, by which the adapter proves whose copy it was.
     """
     if scene.instance.run is Run.PRIMARY or _deposed(scene).reign != NEVER:
-        return Outcome(False, f"this node acts as primary of term {scene.state.reign}")
+        acts = scene.instance.run in (Run.PRIMARY, Run.STANDBY)
+        seen = (
+            "this node acts as"
+            if acts
+            else f"PostgreSQL has not ended here (it is {scene.instance.run.value}; without data it ends within a minute),"
+        )
+        return Outcome(False, f"{seen} primary of term {scene.state.reign}")
     begun = copied(scene._replace(instance=scene.instance._replace(run=Run.DOWN)), mark, rewind=rewind)
     if isinstance(begun, State) and scene.instance.run is not Run.DOWN:
         scene = yield [Shutdown()]

@@ -532,7 +532,7 @@ def pg_ctl_start(settings: Settings, folder: str, options: str, *, hint: str = "
     """Run `pg_ctl start` until a postmaster lives; tried again while processes of a killed one are still ending."""
     argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", folder, "-l", settings.logfile or "/dev/null"]
     argv += [*(["-o", options] if options else []), *settings.ctl_opt.split()]
-    deadline = time.monotonic() + timeout
+    deadline, before = time.monotonic() + timeout, _size(settings.logfile)
     while True:
         done = system.run(argv, user=settings.pgdba, timeout=timeout, environment=libraries(settings))
         while _is_starting(folder) and time.monotonic() < deadline:
@@ -541,7 +541,9 @@ def pg_ctl_start(settings: Settings, folder: str, options: str, *, hint: str = "
                 return
             time.sleep(POLL)
         if time.monotonic() > deadline or not remains(settings):
-            why = done.err.strip() or complaint(settings) or "the postmaster ended at once"
+            grown = _size(settings.logfile) - before
+            fresh = _errors(_tail(settings.logfile, grown)) if grown > 0 else ""
+            why = fresh or done.err.strip() or complaint(settings) or "the postmaster ended at once"
             raise EnvironmentFailure(f"PostgreSQL did not start: {why}", hint or f"look into the log, {settings.logfile}")
         time.sleep(POLL)
 
@@ -566,8 +568,24 @@ def complaint(settings: Settings) -> str:
     with suppress(IndexError):
         current = read_text(f"{settings.datadir}/current_logfiles").split()[1]
         logs.append(os.path.join(settings.datadir, current))
-    lines = [line.strip() for log in logs if log != "/dev/null" for line in _tail(log) if _COMPLAINT.search(line)]
-    return " / ".join(dict.fromkeys(line[match.start() :] for line in lines[-3:] if (match := _COMPLAINT.search(line))))
+    return _errors([line for log in logs if log != "/dev/null" for line in _tail(log)])
+
+
+def _errors(lines: Sequence[str]) -> str:
+    """The last three different ones.
+
+    >>> _errors(['12:01 LOG:  x', '12:01 FATAL:  configuration file "c" contains errors'])
+    'FATAL:  configuration file "c" contains errors'
+    """
+    found = [line.strip() for line in lines if _COMPLAINT.search(line)]
+    return " / ".join(dict.fromkeys(line[match.start() :] for line in found[-3:] if (match := _COMPLAINT.search(line))))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 _COMPLAINT = re.compile(r"(FATAL|PANIC|ERROR):|syntax error in file")

@@ -196,7 +196,8 @@ class Site:
             return State()
         except ValueError as damaged:
             raise EnvironmentFailure(
-                f"the state file {path} is damaged: {damaged}", "what it promised is lost; rebuild this node as a standby, which makes a new one"
+                f"the state file {path} is damaged: {damaged}",
+                "what it promised is lost; cls_stop, then on this node cls_reset_master --yes, which makes a new one, and cls_rebuild_slave",
             ) from None
 
     def votes(self) -> tuple[tuple[str, Vote], ...]:

@@ -99,6 +99,10 @@ def watch_once(settings: Settings, context: Context) -> float:
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
     scene = Scene(context.node, site.rules, state, votes=tuple(votes.items()))
+    if down and state.mark and not site.under_repair():
+        from pha4pgsql import repair
+
+        repair.abandoned(settings, context.node)
     if down and rejoin.wanted(settings, scene, time.time()) and not site.under_repair():
         record("INFO", f"the data here are not the primary's: {'/'.join(settings.auto_rejoin)} begins (auto_rejoin)")
         rejoin.begin(settings, context.node, lambda text: record("INFO", text))

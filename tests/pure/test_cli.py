@@ -123,7 +123,9 @@ def test_a_primary_that_goes_on_alone_is_told() -> None:
     said = Statement(Ballot(1, "node1"), 1, "node1")
     votes = {"node1": Vote(eras=(ERA,), reign=ERA.term, said=said)}
     (note,) = cli_status.notes(votes, THREE, ("node1",), "")
-    assert "node1" in note
+    assert "node1 goes on alone" in note
+    (note,) = cli_status.notes(votes, THREE, ("node1",), "", names='"node2"')
+    assert "commits wait" in note, "it has said so, and not enough others have stored it"
     assert cli_status.notes({"node1": votes["node1"]._replace(said=said._replace(owner=""))}, THREE, ("node1",), "") == ()
 
 
@@ -153,6 +155,13 @@ def test_a_plan_of_what_is_so_already_has_nothing_to_do(monkeypatch: pytest.Monk
     assert [step.done for step in stop.steps] == [False, False]
     assert stop.risk
     assert [step.done for step in cli_start.starting(site(("STREAMING|SYNC", "DISCONNECT")), 1, silent).steps] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("resource", "forgotten"), [("", 3), ("msPostgresql", 1), ("pgsql", 1), ("vip-master", 1), ("fence-lab", 0)])
+def test_cls_cleanup_tells_only_what_it_forgets(resource: str, forgotten: int) -> None:
+    """The failures of the resource that is named, or of what is in it."""
+    view = text.view(ElementTree.parse(SAMPLES / "crm_mon-failures.xml").getroot())  # noqa: S314
+    assert len(cli_start.forgotten(view, resource)) == forgotten
 
 
 def test_no_set_and_unknown_set() -> None:
