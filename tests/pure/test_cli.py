@@ -66,10 +66,16 @@ def test_a_standby_that_does_not_stream_is_named() -> None:
     assert "DISCONNECT" in reason
 
 
-@pytest.mark.parametrize("status", ["LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC"])
+@pytest.mark.parametrize("status", ["STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC"])
 def test_healthy_data_status(status: str) -> None:
     """The values with which a node counts as replicating."""
     assert cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', f'value="{status}"'))) == []
+
+
+def test_what_a_former_primary_shows_does_not_count() -> None:
+    """Until the new primary has told, it still shows what it was; scripts take an end of cls_online_switch for a standby that streams."""
+    (reason,) = cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', 'value="LATEST"'), ('value="HS:async"', 'value="PRI"')))
+    assert reason == "node3 does not replicate yet: data-status LATEST, status PRI"
 
 
 def test_a_remembered_data_status_does_not_count() -> None:
