@@ -334,10 +334,13 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
         return Outcome(False, f"the database here (system identifier {here}) is no copy of the one on {primary} ({there})")
     if instance.lsn is None:
         return Outcome(True, "the end of the local WAL could not be found out yet")
-    fork = divergence(state.eras, instance.lsn, vote.eras)
+    upstream = Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
+    bound = not state.eras and instance.streaming and instance.upstream == upstream  # its state file was lost, its slot is the proof
+    fork = None if bound else divergence(state.eras, instance.lsn, vote.eras)
     if fork is not None:
         return Outcome(False, forked(scene, fork))
-    return under(state, vote), Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
+    new = under(state, vote)
+    return store(new, vote.said) or new, upstream
 
 
 def under(state: State, vote: Vote) -> State:
@@ -991,7 +994,7 @@ def copied(scene: Scene, mark: str, *, rewind: bool) -> State | str:
         return "the end of the local WAL could not be found out"
     if rewind and divergence(state.eras, instance.lsn or Lsn(0), vote.eras) is None:
         return f"the WAL here is a beginning of {primary}'s: there is nothing to rewind"
-    if rewind and not rewindable(state.eras, vote.eras):
+    if rewind and not rewindable(state.eras, instance.lsn or Lsn(0), vote.eras):
         return f"here and on {primary} one timeline number means two timelines, which pg_rewind cannot tell apart"
     new = under(state, vote)._replace(mark=mark)
     return store(new, vote.said) or new

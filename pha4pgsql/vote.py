@@ -85,15 +85,23 @@ def divergence(own: tuple[Era, ...], end: Lsn, primary: tuple[Era, ...]) -> Dive
     return None
 
 
-def rewindable(own: Iterable[Era], primary: Iterable[Era]) -> bool:
+def rewindable(own: tuple[Era, ...], end: Lsn, primary: tuple[Era, ...]) -> bool:
     """Whether equal timeline numbers mean equal timelines here and there: pg_rewind compares nothing else.
 
     >>> a, b, c = Era(2, Lsn(100), Ballot(1, "a")), Era(3, Lsn(200), Ballot(2, "b")), Era(3, Lsn(200), Ballot(3, "c"))
-    >>> rewindable((a,), (a, b)), rewindable((a, b), (a, c))
-    (True, False)
+    >>> rewindable((a,), Lsn(300), (a, b)), rewindable((a, b), Lsn(300), (a, c)), rewindable((), Lsn(300), (a, c))
+    (True, False, False)
     """
     there = {era.timeline: era for era in primary}
-    return all(there.get(era.timeline, era) == era for era in own)
+    return all(there.get(era.timeline, era) == era for era in own) and not forgets(cut(own, end), end, primary)
+
+
+def forgets(own: tuple[Era, ...], end: Lsn, others: Iterable[Era]) -> bool:
+    """Whether a WAL that ends at `end` goes beyond the beginning of the first term of all, and no term is known of it.
+
+    Its state file is lost: what it holds is of some term, and what it promised and stored is not known any more.
+    """
+    return not own and any(end > era.start for era in others)
 
 
 # -- answers -----------------------------------------------------------------------------------------------------
@@ -147,6 +155,10 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
         return Lost(objection)
     if rules.mode is Mode.ASYNC:
         return _elect_furthest(ballot, votes, answers, rules.members)
+    lost = forgetful({node: (vote.eras, answers[node].lsn) for node, vote in heard.items()})
+    answers = {node: answer for node, answer in answers.items() if node not in lost}
+    if me in lost:
+        return Lost(f"{me} has no state file of the WAL that it holds: it may not be elected")
     if all(answer.term == NEVER for answer in answers.values()):
         first = _elect_first(ballot, answers, rules, override)
         unheard = isinstance(first, Elected) and _unheard(ballot, answers, rules, row)
@@ -168,8 +180,18 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     if newest.owner and newest.owner not in answers:
         return Waiting(1, f"{newest.owner} may have gone on alone (term {newest.term}); its own answer is needed")
     need = rules.answers_needed
-    reason = f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer"
+    reason = f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer{_without_file(lost)}"
     return Waiting(need - len(backing), reason)
+
+
+def forgetful(known: Mapping[str, tuple[tuple[Era, ...], Lsn]]) -> frozenset[str]:
+    """Of nodes with their terms and ends of WAL: those that have lost their state file. Their answers say nothing."""
+    told = [era for eras, _ in known.values() for era in eras]
+    return frozenset(node for node, (eras, end) in known.items() if forgets(eras, end, told))
+
+
+def _without_file(lost: Iterable[str]) -> str:
+    return f"; not counted, because the state file is lost: {' '.join(sorted(lost))}" if lost else ""
 
 
 def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: Answer, rules: Rules) -> str:
@@ -271,9 +293,17 @@ def stored_by(statement: Statement, votes: Mapping[str, Vote], rules: Rules, row
     return sum(1 for voice in voices if voice.said == statement)
 
 
+def _visible(votes: Mapping[str, Vote], rules: Rules) -> tuple[dict[str, Vote], frozenset[str]]:
+    """The members whose positions are visible and say something, and those whose state file is lost."""
+    shown = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
+    told = [era for node in rules.members if node in votes for era in votes[node].eras]
+    lost = frozenset(node for node, vote in shown.items() if rules.mode is not Mode.ASYNC and forgets(vote.eras, vote.lsn, told))
+    return {node: vote for node, vote in shown.items() if node not in lost}, lost
+
+
 def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> list[str]:
     """The members that would win an election by the positions that are visible; empty when too little is visible."""
-    visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
+    visible, _ = _visible(votes, rules)
     place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
     first = all(term == NEVER for term, _ in place.values())
     if first and override:
@@ -294,7 +324,7 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row
     """Why nobody can be elected by what is visible, or empty."""
     if able(votes, rules, override=override, row=row):
         return ""
-    visible = {node: vote for node, vote in votes.items() if node in rules.members and vote.lsn}
+    visible, lost = _visible(votes, rules)
     owner = newest_statement((*visible.values(), *_heard_row(rules, row))).owner
     silent = " ".join(node for node in rules.members if node not in visible)
     if owner and owner not in visible:
@@ -305,7 +335,7 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row
     if rules.row and row is None and not first and len(visible) >= rules.answers_needed:
         return f"no primary: {silent} may have gone on alone, and the row of the distributed lock, which would know, cannot be asked"
     why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""
-    return f"no primary: the positions of {len(visible)} of {len(rules.members)} members are known, missing: {silent}{why}"
+    return f"no primary: the positions of {len(visible)} of {len(rules.members)} members are known, missing: {silent}{why}{_without_file(lost)}"
 
 
 def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str], row: Vote | None = None) -> Ballot | None:

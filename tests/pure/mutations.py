@@ -346,7 +346,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         (("pgsql", '    if vote.reign < state.promised:\n        return f"', '    if False:\n        return f"'),),
     ),
     Mutation("a copy under the terms of before", (("pgsql", "new = under(state, vote)._replace(mark=mark)", "new = state._replace(mark=mark)"),)),
-    Mutation("a rewind where timeline numbers lie", (("pgsql", "    if rewind and not rewindable(state.eras, vote.eras):\n", "    if False:\n"),)),
+    Mutation(
+        "the answer of a node without its state file counts",
+        (("vote", "    answers = {node: answer for node, answer in answers.items() if node not in lost}\n", ""),),
+    ),
+    Mutation(
+        "a rewind where timeline numbers lie",
+        (("pgsql", "    if rewind and not rewindable(state.eras, instance.lsn or Lsn(0), vote.eras):\n", "    if False:\n"),),
+        where=("sync 2/1",),
+    ),
     Mutation(
         "a copy is trusted whatever it holds",
         (("pgsql", "        if timeline > max(starts, default=0) or starts.get(timeline, start) != start:\n", "        if False:\n"),),

@@ -369,6 +369,47 @@ def answer_not_stored_in_time(core: Core = REAL) -> Stage:
     return stage
 
 
+def state_file_is_lost(core: Core = REAL) -> Stage:
+    """Only b has confirmed a commit of a. Its state file is deleted while it is down, and a is lost: c must not count b's answer."""
+    stage = Stage(STRICT, core)
+    stage.settle()
+    stage.cut("c")
+    stage.world.write(stage.node("a"))
+    stage.settle("b", "a")
+    for name in "ab":
+        stage.world.crash(stage.node(name))
+    stage.world.forget(stage.node("b"))
+    stage.world.boot(stage.node("b"))
+    stage.do("b", "start")
+    stage.heal()
+    stage.hear("b", "c")
+    stage.hear("c", "b")
+    stage.round(9)
+    if stage.elect("c", "b"):
+        stage.settle("b", "c")
+        stage.world.fail("I1", "c was elected by an answer that says nothing")
+    stage.world.boot(stage.node("a"))
+    stage.do("a", "start")
+    stage.round(12)
+    stage.hear("a", "c", "b")
+    stage.hear("c", "a")
+    if not stage.elect("a", "c", "b"):
+        stage.world.fail("liveness", "a and c are enough")
+    return stage
+
+
+def state_file_is_lost_while_it_streams(core: Core = REAL) -> Stage:
+    """b's state file is deleted under a running standby. Its slot proves what its WAL is; and it must learn again that a is alone."""
+    stage = Stage(LOOSE, core)
+    stage.settle()
+    stage.world.forget(stage.node("b"))
+    stage.hear("b", "a")
+    stage.do("b", "monitor")
+    if stage.node("b").state.eras != stage.node("a").state.eras:
+        stage.world.fail("liveness", "b streams through its slot and does not know its terms")
+    return stage
+
+
 def old_upstream_goes_on(core: Core = REAL) -> Stage:
     """Five nodes: b is promoted by d and e; c, which still receives from a, looks at b. What a sends meanwhile must not come after the look."""
     stage = Stage(FIVE, core)
@@ -1035,6 +1076,8 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         answer_without_end,
         answer_forgotten_at_reboot,
         answer_forgotten_at_start,
+        state_file_is_lost,
+        state_file_is_lost_while_it_streams,
         answer_not_stored_in_time,
         old_answer,
         late_wal_after_the_answer,

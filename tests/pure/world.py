@@ -271,6 +271,7 @@ class World:
         self.flaws: frozenset[str] = frozenset()  # of FLAWS and ROW_FLAWS
         self.row = Row()
         self.row_links = set(rules.members) if rules.row else set()
+        self.forgetful: set[str] = set()  # nodes whose state file somebody has deleted
         self.late: list[words.AskRow | words.StoreRow] = []  # requests to the row that are still on their way; nobody waits for them any more
 
     # -- beginning -----------------------------------------------------------------------------------------------
@@ -866,9 +867,15 @@ class World:
 
     # -- checks --------------------------------------------------------------------------------------------------
 
+    def forget(self, node: Node) -> None:
+        """Somebody deletes a state file: what was promised, stored and known of terms is gone."""
+        self.forgetful.add(node.name)
+        node.state = node.older = State()
+        self.say(f"{node.name}: the state file is deleted")
+
     def check_labels(self, node: Node) -> None:
         """I4."""
-        if node.state.mark or not node.wal:
+        if node.state.mark or not node.wal or (node.name in self.forgetful and not node.state.eras):
             return
         eras = self.core.vote.resolve(node.state, self.histories(node)).eras
         term = NEVER
