@@ -352,8 +352,12 @@ def change_of_role(drill: Drill, fault: str) -> None:
 
 
 def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
-    """Lose the primary while it has WAL which no standby got; returns the old and the new primary."""
+    """Lose the primary while it has WAL which no standby got; returns the old and the new primary.
+
+    A primary that was killed and is back in time to answer is the furthest of all and may win again; then it is killed once more.
+    """
     old = drill.primary()
+    before = drill.timeline(old)
     drill.signal(old, "walsender", "STOP")
     stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
     waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'"
@@ -361,7 +365,13 @@ def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
     drill.lab.act(fault, old)
     stuck.kill()
     stuck.communicate()
-    return old, drill.new_primary(old)
+    drill.until(lambda: drill.timeline(drill.new_primary()) > before, "there is a primary of a new timeline")
+    if (new := drill.new_primary()) != old:
+        return old, new
+    print(f"{old} was back in time, and won again")
+    drill.healthy()
+    drill.ask(drill.lab.writer_vip, "drop table lost")
+    return diverge(drill, fault)
 
 
 def alone(drill: Drill) -> tuple[str, list[str]]:

@@ -48,10 +48,10 @@ def test_where_a_rewind_is_not_possible(drill: Drill) -> None:
     """The primary is copied anew; the role may no more read its files."""
     with drill.writing() as writing:
         before = drill.primary()
-        drill.must(before, "psql", "-U", "postgres", "-c", "alter role replication nosuperuser", "postgres")
+        drill.must(before, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication nosuperuser", "postgres")
         old, new = diverge(drill)
         drill.until(lambda: (drill.standing(old)[0] or "").startswith("STREAMING|") and drill.runs(old), f"{old} streams again", 90)
-        drill.must(new, "psql", "-U", "postgres", "-c", "alter role replication superuser", "postgres")
+        drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication superuser", "postgres")
         writing.wait(20)
     assert "rebuild begins" in tells(drill, old)
     assert drill.sql(old, "select to_regclass('lost') is null") == "t"

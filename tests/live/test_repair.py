@@ -53,12 +53,12 @@ def test_rewind(drill: Drill) -> None:
     with drill.writing() as writing:
         old, new = refused(drill)
         drill.must(old, "sh", "-c", f"echo '# of this node' >> {PGDATA}/postgresql.conf")
-        drill.must(new, "psql", "-U", "postgres", "-c", "alter role replication nosuperuser", "postgres")
+        drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication nosuperuser", "postgres")
         done = drill.lab.run(old, [REWIND, "--yes"])
         assert done.code == 1, done
         lines = re.findall(r"GRANT [^;]*;", done.err)
         assert len(lines) == 5, done
-        drill.must(new, "psql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", " ".join(lines), "postgres")
+        drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", " ".join(lines), "postgres")
         shown = drill.must(old, REWIND, "--dry-run")
         print(shown.out)
         assert "no      " not in shown.out
@@ -75,7 +75,7 @@ def test_rewind(drill: Drill) -> None:
     assert len(kept) > 1, kept
     assert "COMMIT" in drill.must(old, "cat", "/root/kept/records.txt").out
     assert attribute(drill, old, "pgsql-repair") == ""
-    drill.must(new, "psql", "-U", "postgres", "-c", "alter role replication superuser", "postgres")
+    drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication superuser", "postgres")
     assert drill.lost(writing) == []
 
 
