@@ -367,8 +367,8 @@ def stand(scene: Scene) -> Procedure:
         scene = yield from _tell(scene)
         yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "score"): "-INFINITY"})
         return Outcome(True, "no primary is visible")
-    if unreached(scene):
-        return Outcome(False, unreached(scene))
+    if unreached(scene):  # between the fetch of a new history file and the first WAL of its timeline a receiver is there
+        return Outcome(scene.instance.receiving, unreached(scene))
     scene = yield from _tell(scene)
     if _needs_row(scene):
         scene = yield [AskRow()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from pha4pgsql import pgsql
-from pha4pgsql.words import Ballot, Instance, Launch, Outcome, Rules, Run, Scene, Shutdown, State
+from pha4pgsql.words import Ballot, Instance, Launch, Lsn, Outcome, Rules, Run, Scene, Shutdown, State
 
 if TYPE_CHECKING:
     from pha4pgsql.words import Action, Procedure
@@ -41,3 +41,12 @@ def test_a_start_that_is_silent_at_first_is_waited_for(procedure: Callable[[Scen
     outcome, performed = play(procedure, scene, {Shutdown: Run.DOWN, Launch: Run.SILENT}, [Run.SILENT, Run.SILENT, Run.STANDBY])
     assert outcome.ok, outcome
     assert any(isinstance(action, Launch) for action in performed)
+
+
+@pytest.mark.parametrize("receiving", [True, False])
+def test_a_history_file_that_came_first_is_no_reason_to_restart(*, receiving: bool) -> None:
+    """A new primary's history file arrives before the first WAL of its timeline; without a receiver none will come."""
+    instance = Instance(Run.STANDBY, timeline=2, receiving=receiving, unheld=((3, 2, Lsn(9)),))
+    outcome, _ = play(pgsql.follow, SCENE._replace(instance=instance), {}, [])
+    assert outcome.ok is receiving
+    assert "history file of timeline 3" in outcome.reason
