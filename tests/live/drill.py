@@ -228,7 +228,9 @@ class Drill:
         good = [row for row in status["nodes"] if (row["data_status"] or "").startswith(("LATEST", "STREAMING|"))]
         waits = [row for row in good if row["data_status"].endswith(("|SYNC", "|QUORUM"))]
         mode = dict(self.lab.plan.settings).get("pgsql_rep_mode", "sync")
-        return len(good) == len(self.lab.members) and bool(status["vips"]) and (mode == "async" or bool(waits))
+        latest = [row["name"] for row in good if row["data_status"] == "LATEST"]
+        told = latest == [status["primary"]] and (status["repl_info"] or "").startswith(f"{status['primary']}|")
+        return told and len(good) == len(self.lab.members) and bool(status["vips"]) and (mode == "async" or bool(waits))
 
     # -- breaking --
 
