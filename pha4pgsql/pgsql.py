@@ -21,7 +21,9 @@ from pha4pgsql.vote import (
     cut,
     divergence,
     elect,
+    enrol,
     newest_statement,
+    next_roster,
     obstacle,
     outvoted,
     promise,
@@ -53,6 +55,7 @@ from pha4pgsql.words import (
     Properties,
     Prove,
     Publish,
+    Roster,
     Rules,
     Run,
     Scene,
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
 
 NOBODY = '"pha4pgsql-nobody"'
 """A synchronous_standby_names that nobody can meet: commits wait, whoever is connected."""
+
+STEP = "pha4pgsql-step"
+"""A name that no standby has: the first one of the set in the middle of a change of members, see `step_names`."""
 
 GRACE = 1.0
 """Seconds for which standbys may be missing before a primary says that it goes on alone."""
@@ -117,13 +123,23 @@ def slot_name(prefix: str, term: Ballot, node: str) -> str:
 
 def quorum_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
     """`ANY k` of these, or of all other members: safe for whoever is promoted with it, and what every standby runs with."""
-    others = ", ".join(f'"{node}"' for node in nodes or rules.members if node != me)
-    return f"ANY {rules.sync_count} ({others})" if synchronous(rules) and others else ""
+    others = ", ".join(f'"{node}"' for node in nodes or rules.confirming.members if node != me)
+    return f"ANY {rules.confirming.k} ({others})" if synchronous(rules) and others else ""
+
+
+def step_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
+    """The set in the middle of a change: any k of those who confirm before and after it, as walsenders show to have read it.
+
+    Under ANY every walsender has priority 1, under FIRST its place. With a name before all others that nobody has, no place is 1:
+    so each walsender shows by its priority which of the two sets it releases commits by, and one that is named no more shows 0.
+    """
+    names = ", ".join(f'"{node}"' for node in (STEP, *(node for node in nodes or rules.confirming.members if node != me)))
+    return f"FIRST {rules.confirming.k} ({names})"
 
 
 def synchronous(rules: Rules) -> bool:
     """Whether commits wait for other members in this mode."""
-    return rules.mode in (Mode.SYNC, Mode.QUORUM) and rules.sync_count > 0
+    return rules.mode in (Mode.SYNC, Mode.QUORUM) and rules.confirming.k > 0
 
 
 def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
@@ -141,7 +157,7 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
         answer or kept,
         (instance.lsn or Lsn(0)) if frozen and not state.mark else Lsn(0),
         instance.system_identifier,
-        scene.rules.members,
+        state.roster,
     )
 
 
@@ -181,8 +197,8 @@ def attribute_name(rules: Rules, name: str) -> str:
 
 
 def reigning(scene: Scene) -> str:
-    """The other member that shows the highest term as primary, or empty."""
-    terms = [(scene.vote(node).reign, node) for node in scene.others if scene.vote(node).reign != NEVER]
+    """The other node that shows the highest term as primary, or empty. It may have become a member unknown to this one."""
+    terms = [(vote.reign, node) for node, vote in scene.votes if vote.reign != NEVER and node != scene.me]
     return max(terms)[1] if terms else ""
 
 
@@ -197,6 +213,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     """
     if scene.only_reads:
         return Outcome(True)
+    if stranger(scene):
+        return Outcome(False, f"{scene.me} is in no list of members: it answers no ballot")
     refusal = promise(_deposed(scene), ballot)
     if isinstance(refusal, str):
         yield from _tell(scene)
@@ -214,7 +232,7 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)
     if isinstance(promised, str) or scene.instance.receiving or scene.instance.run is Run.PRIMARY:
         return Outcome(False, promised if isinstance(promised, str) else f"the WAL receiver did not end, ballot {ballot} is not answered")
-    scene = yield [Store(promised)]
+    scene = yield [Store(_enrolled(scene, promised))]
     while scene.instance.lsn is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
         scene = yield []
     if scene.instance.lsn is None or scene.state.promised != ballot or scene.instance.upstream is not None:
@@ -229,6 +247,12 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     return Outcome(True, f"answered {ballot}: {said.lsn} of term {said.term}")
 
 
+def stranger(scene: Scene) -> bool:
+    """Whether nobody counts this node: what it promised would keep it from following, and a primary heeds only its members' promises."""
+    lists = [scene.state.roster, *(vote.roster for _, vote in scene.votes)]
+    return scene.state.roster.listed and not any(scene.me in roster.elects.members for roster in lists)
+
+
 def timelines(scene: Scene) -> tuple[int, ...]:
     """The timelines of which the local WAL holds something."""
     return (scene.instance.timeline, *(timeline for timeline, _, _ in scene.instance.histories))
@@ -241,17 +265,23 @@ def strays(scene: Scene) -> bool:
     return max(timelines(scene)) > known
 
 
+def _enrolled(scene: Scene, state: State) -> State:
+    """The state with a list of members: the newest that this node may store. Who only reads needs none."""
+    return state if scene.only_reads else enrol(state, scene.wish, (vote for _, vote in scene.votes))
+
+
 def _deposed(scene: Scene) -> State:
     """The state as far as the reign counts: a primary whose PostgreSQL is down reigns no more."""
     return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state
 
 
 def watch(scene: Scene) -> Procedure:
-    """The voice of a node, whatever PostgreSQL does there: store statements; while PostgreSQL is down, answer ballots from disk."""
+    """The voice of a node, whatever PostgreSQL does there: store statements and lists; while PostgreSQL is down, answer ballots from disk."""
     if scene.only_reads:
         return Outcome(True)
-    stored = store(_deposed(scene), newest_statement(vote for _, vote in scene.votes))
-    if stored is not None:
+    before = _deposed(scene)
+    stored = _enrolled(scene, store(before, newest_statement(vote for _, vote in scene.votes)) or before)
+    if stored != before:
         scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
     if scene.instance.run is Run.DOWN:
         asked = max((vote.answer.ballot for node, vote in scene.votes if vote.answer and vote.answer.ballot.node == node), default=NEVER)
@@ -341,8 +371,9 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
 
 
 def under(state: State, vote: Vote) -> State:
-    """The state of a node whose WAL is, or becomes, a beginning of this primary's: its terms are taken over, and its term is promised."""
-    return state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0)
+    """The state of a node whose WAL is, or becomes, a beginning of this primary's: its terms and its list are taken over, its term is promised."""
+    roster = vote.roster if vote.roster.listed and vote.roster.number >= state.roster.number else state.roster
+    return state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0, roster=roster)
 
 
 def forked(scene: Scene, fork: Diverged) -> str:
@@ -442,7 +473,7 @@ def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], bo
     willing = not tagged(scene, node, "nofailover")
     off_dc = place[0] == NEVER or node != scene.dc
     named = node == scene.override
-    return (willing, -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -scene.rules.members.index(node))
+    return (willing, -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -_index(scene, node))
 
 
 def tagged(scene: Scene, node: str, tag: str) -> bool:
@@ -461,13 +492,20 @@ def priority(scene: Scene, node: str) -> int:
 
 def candidates(scene: Scene) -> tuple[str, ...]:
     """The members that may be named to confirm commits: the others without the tag nosync; all of them where too few would be left."""
-    wanted = tuple(node for node in scene.others if not tagged(scene, node, "nosync"))
-    return wanted if len(wanted) >= scene.rules.sync_count else scene.others
+    others = tuple(node for node in scene.rules.confirming.members if node != scene.me)
+    wanted = tuple(node for node in others if not tagged(scene, node, "nosync"))
+    return wanted if len(wanted) >= scene.rules.confirming.k else others
+
+
+def _index(scene: Scene, node: str) -> int:
+    """A node's place in the list of members; one that is in a newer list only comes last."""
+    members = scene.rules.members
+    return members.index(node) if node in members else len(members)
 
 
 def _settle(scene: Scene) -> Look:
-    """Give a timeline that appeared its term, in the state file."""
-    state = resolve(scene.state, scene.instance.histories)
+    """Give a timeline that appeared its term, in the state file, and the file the newest list of members that it may hold."""
+    state = _enrolled(scene, resolve(scene.state, scene.instance.histories))
     if state != scene.state:
         scene = yield [Store(state)]
     return scene
@@ -483,7 +521,7 @@ def promote(scene: Scene) -> Procedure:
     left to ask; never when a higher promise is visible.
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
-        return (yield from _confirm(scene, expected=scene.rules.sync_count))
+        return (yield from _confirm(scene, expected=scene.rules.confirming.k))
     if scene.instance.run is not Run.STANDBY or scene.state.mark:
         return Outcome(False, unwhole(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     if scene.only_reads:
@@ -514,7 +552,9 @@ def promote(scene: Scene) -> Procedure:
     mine = dict(verdict.answers)[scene.me].lsn
     followers = can_follow(scene, verdict)
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
-    state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
+    roster = verdict.roster._replace(term=ballot, count=0)  # newer than what an older primary may still hand out
+    state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said, roster=roster)
+    scene = scene._replace(state=state)
     scene = yield [Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
@@ -613,8 +653,8 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
 def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
     """The synchronous_standby_names with which a standby is promoted: its final set, written before the promotion."""
     able = [node for node in followers if node in candidates(scene)]
-    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(able) >= scene.rules.sync_count:
-        return _named(sorted(able, key=lambda node: _preference(scene, node))[: scene.rules.sync_count])
+    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(able) >= scene.rules.confirming.k:
+        return _named(sorted(able, key=lambda node: _preference(scene, node))[: scene.rules.confirming.k])
     return quorum_names(scene.rules, scene.me, candidates(scene))
 
 
@@ -628,10 +668,10 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
     state = resolve(scene.state, scene.instance.histories)
     steps: list[Action] = [Store(state)] if state != scene.state else []
     scene = yield [*steps, *show(scene._replace(state=state))]
-    grace = FOLLOWERS_GRACE if expected >= scene.rules.sync_count else 0.0
+    grace = FOLLOWERS_GRACE if expected >= scene.rules.confirming.k else 0.0
     began = scene.elapsed
     note = ""
-    while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.sync_count:
+    while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.confirming.k:
         higher = outvoted(term, dict(scene.votes), scene.rules.members, scene.row)
         if higher or scene.instance.run is not Run.PRIMARY:
             return Outcome(False, f"term {term} is outvoted: {higher} is promised" if higher else "PostgreSQL ended")
@@ -639,7 +679,7 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
             note = "goes on alone"
             break
         if scene.left < MARGIN:
-            note = f"promoted, but commits wait: {scene.rules.sync_count} other members have to confirm them and do not"
+            note = f"promoted, but commits wait: {scene.rules.confirming.k} other members have to confirm them and do not"
             break
         if missing_slots(scene):
             scene = yield [MakeSlots(missing_slots(scene))]
@@ -653,7 +693,8 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
 
 def _confirmed(scene: Scene, position: Lsn) -> int:
     """How many members have flushed WAL up to `position`, by connections that are bound to this term."""
-    return sum(1 for follower in followers_of(scene) if follower.flush is not None and follower.flush >= position)
+    members = scene.rules.confirming.members
+    return sum(1 for follower in followers_of(scene) if follower.name in members and follower.flush is not None and follower.flush >= position)
 
 
 def followers_of(scene: Scene) -> list[Follower]:
@@ -667,8 +708,8 @@ def _bound(scene: Scene, follower: Follower) -> bool:
 
 
 def reachable(scene: Scene) -> list[Follower]:
-    """The followers whose nodes are in the membership: a lost one seems to stream until wal_sender_timeout has passed."""
-    return [follower for follower in followers_of(scene) if follower.name in scene.online]
+    """The followers that may confirm and whose nodes are there: a lost one seems to stream until wal_sender_timeout has passed."""
+    return [follower for follower in followers_of(scene) if follower.name in scene.online and follower.name in scene.rules.confirming.members]
 
 
 def _nameable(scene: Scene) -> set[str]:
@@ -700,7 +741,12 @@ def _next_round(scene: Scene) -> Properties:
 # -- primary -----------------------------------------------------------------------------------------------------
 
 
-def reign(scene: Scene) -> Procedure:
+def tend(scene: Scene) -> Procedure:
+    """What a watcher does for a primary: all but changes of members, for it knows the operator's wish only as it was when it started."""
+    return (yield from reign(scene, change=False))
+
+
+def reign(scene: Scene, *, change: bool = True) -> Procedure:
     """The primary's monitor: demote on a higher promise, keep the right number of confirmations, tell people the state."""
     term = scene.state.reign
     if term == NEVER:
@@ -713,6 +759,8 @@ def reign(scene: Scene) -> Procedure:
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
+    if change:
+        scene = yield from _change(scene, until=scene.elapsed + PATIENCE)
     if scene.instance.run is not Run.PRIMARY or scene.state.reign != term:
         return Outcome(True)
     if _outvoted(scene):  # the row may have told it meanwhile
@@ -741,7 +789,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
     renamed = False
     while scene.instance.run is Run.PRIMARY and scene.elapsed <= until and not (scene.row and scene.row.promised > scene.state.reign):
         rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
-        enough = len(_nameable(scene)) >= rules.sync_count
+        enough = len(_nameable(scene)) >= rules.confirming.k
         alone = said.owner == me and said.term == scene.state.reign
         if not synchronous(rules):
             return (yield [Name("")]) if names else scene
@@ -765,11 +813,11 @@ def _steer(scene: Scene, *, until: float) -> Look:
             scene = yield [Nudge()]
         elif alone and enough:
             return (yield from _rejoin(scene, until=until))
-        elif alone and not rules.strict:
+        elif alone and not rules.confirming.strict:
             steps = _gather(scene, ask=scene.elapsed >= asked + ROW_PAUSE)
             asked = scene.elapsed if StoreRow(said) in steps else asked
             scene = yield steps
-        elif not enough and not rules.strict:
+        elif not enough and not rules.confirming.strict:
             somebody = any(node in scene.online for node in scene.others)  # who has left the membership is not waited for
             if scene.elapsed - missed >= (GRACE if somebody else 0.0):
                 spoken = store(scene.state, _statement(scene, me))
@@ -785,7 +833,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
 
 def _gather(scene: Scene, *, ask: bool) -> list[Action]:
     """Go alone when k+1 voices show what was said; until then have the row store it."""
-    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:
+    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:
         return [Name("")]
     return [StoreRow(scene.state.said)] if ask and scene.rules.row else []
 
@@ -796,13 +844,64 @@ def prepare(scene: Scene) -> list[Action]:
     return [Checkpoint()] if wish and scene.instance.checkpoint < wish.since else []
 
 
+def _change(scene: Scene, *, until: float) -> Look:
+    """The next steps from the stored list of members to the one that the operator wishes, as far as they can be taken now."""
+    term, begun = scene.state.reign, False
+    while scene.instance.run is Run.PRIMARY and scene.state.reign == term and scene.elapsed <= until:
+        if isinstance(_next_list(scene), str):
+            if not begun or not _next_list(scene):
+                return scene
+            scene = yield []  # the others store it within a second or two
+            continue
+        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)
+        if not caught_up:
+            scene, caught_up = yield from _catch_up(scene, until=until)
+        step = _next_list(scene)
+        if not caught_up or isinstance(step, str) or scene.state.reign != term:
+            return scene
+        state = scene.state._replace(roster=step)
+        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state)))]
+        scene, begun = (yield from _steer(scene, until=until)), True
+    return scene
+
+
+def _next_list(scene: Scene) -> Roster | str:
+    """The next list of members, or why none is stored now. Who joins has to stream, and to know the list of before."""
+    ready = [follower.name for follower in followers_of(scene) if scene.vote(follower.name).roster == scene.state.roster]
+    return next_roster(scene.state, scene.wish.circle, dict(scene.votes), scene.me, ready)
+
+
+def _catch_up(scene: Scene, *, until: float) -> Generator[Sequence[Action], Scene, tuple[Scene, bool]]:
+    """The set of the change is in force, and k of those who confirm by it have all that was written until then.
+
+    The position is read after the set was seen in force, and counts only as long as nothing else has changed.
+    """
+    ground, position = _ground(scene), None
+    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):
+        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:
+            return scene, True
+        scene = yield [Nudge()] if position is not None else []
+        position = position if position is not None else scene.instance.lsn
+    return scene, False
+
+
+def in_force(scene: Scene) -> bool:
+    """Whether no walsender releases a commit by an older set any more: new ones begin with it, all that are there show its priorities."""
+    instance = scene.instance
+    places = {node: place for place, node in enumerate(instance.names.split('"')[1::2], 1)}
+    named = instance.names == step_names(scene.rules, scene.me, candidates(scene)) and instance.names_shown == instance.names
+    return named and all(follower.priority == places.get(follower.name, 0) for follower in instance.followers)
+
+
 def lacking(scene: Scene) -> bool:
     """Whether a primary should look after its set now: its commits wait for somebody who does not stream, or it is outvoted."""
     if scene.state.reign != NEVER and outvoted(scene.state.reign, dict(scene.votes), scene.rules.members):
         return True
     streaming = {follower.name for follower in followers_of(scene)}
     named = named_in(scene.instance.names)
-    return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.sync_count and bool(named)
+    if named & set(scene.rules.externals) - set(outsiders(scene)):
+        return True
+    return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.confirming.k and bool(named)
 
 
 def _statement(scene: Scene, owner: str) -> Statement:
@@ -819,7 +918,7 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
     """
     ground, position = _ground(scene), scene.instance.lsn
     while position is not None and _ground(scene) == ground and scene.elapsed <= until:
-        if _confirmed(scene, position) >= scene.rules.sync_count:
+        if _confirmed(scene, position) >= scene.rules.confirming.k:
             spoken = store(scene.state, _statement(scene, ""))
             scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
             return (yield [StoreRow(spoken.said)]) if spoken and scene.rules.row else scene
@@ -828,8 +927,8 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
     return scene
 
 
-def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
-    return scene.instance.run, scene.state.reign, scene.state.said, scene.instance.names
+def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str, Roster]:
+    return scene.instance.run, scene.state.reign, scene.state.said, scene.instance.names, scene.state.roster
 
 
 def choose_names(scene: Scene) -> str:
@@ -840,19 +939,41 @@ def choose_names(scene: Scene) -> str:
     cost the cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
     """
     rules = scene.rules
+    if scene.state.roster.joint:
+        return step_names(rules, scene.me, candidates(scene))
+    outside = outsiders(scene)
     if rules.mode is Mode.QUORUM:
-        return quorum_names(rules, scene.me, candidates(scene))
+        return with_outsiders(quorum_names(rules, scene.me, candidates(scene)), rules.confirming.k, outside)
     streaming = _nameable(scene)
-    if len(streaming) < rules.sync_count:
+    if len(streaming) < rules.confirming.k:
         return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me, candidates(scene))
     named = set() if scene.instance.names.startswith("ANY") else named_in(scene.instance.names)
     wish = wished(scene)
     order = sorted(streaming, key=lambda node: (not wish or node != wish.target, *_preference(scene, node, named)))
-    return _named(order[: rules.sync_count])
+    return with_outsiders(_named(order[: rules.confirming.k]), rules.confirming.k, outside)
+
+
+def outsiders(scene: Scene) -> tuple[str, ...]:
+    """The standbys outside of the cluster that stream; one whose name two connections have is left out, for it would count twice."""
+    rows = [follower.name for follower in scene.instance.followers]
+    streaming = {follower.name for follower in scene.instance.followers if follower.state == "streaming"}
+    return tuple(name for name in scene.rules.externals if name in streaming and rows.count(name) == 1)
+
+
+def with_outsiders(names: str, k: int, outside: Sequence[str]) -> str:
+    """A set of k members with as many more confirmations as there are standbys outside: whoever gives them, k are of members.
+
+    >>> with_outsiders('ANY 1 ("b", "c")', 1, ("dr",)), with_outsiders('"b"', 1, ("dr",))
+    ('ANY 2 ("b", "c", "dr")', '2 ("b", "dr")')
+    """
+    if not outside or not names:
+        return names
+    quoted = ", ".join(f'"{name}"' for name in (*names.split('"')[1::2], *outside))
+    return f"{'ANY ' if names.startswith('ANY') else ''}{k + len(outside)} ({quoted})"
 
 
 def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bool, int, bool, bool, int]:
-    return (tagged(scene, node, "nofailover"), -priority(scene, node), node not in named, node == scene.dc, scene.rules.members.index(node))
+    return (tagged(scene, node, "nofailover"), -priority(scene, node), node not in named, node == scene.dc, _index(scene, node))
 
 
 def _named(nodes: Sequence[str]) -> str:
@@ -1057,7 +1178,7 @@ def start(scene: Scene) -> Procedure:
         yield from _set(scene, {(scene.me, "status"): "STOP"})
         return adopted
     state, upstream = (resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted
-    state = state._replace(reign=NEVER)
+    state = _enrolled(scene, state._replace(reign=NEVER))
     scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]
     while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
         scene = yield []

@@ -31,11 +31,18 @@ POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn,
 READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
 
+CHANGE = ("members change",)
+"""Where members change."""
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "answer without promise",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n"),
+            (
+                "pgsql",
+                "    scene = yield [Store(_enrolled(scene, promised))]\n",
+                "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n",
+            ),
             ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
             ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
         ),
@@ -43,7 +50,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "promise not on disk",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
+            (
+                "pgsql",
+                "    scene = yield [Store(_enrolled(scene, promised))]\n",
+                "    scene = yield []\n    scene = scene._replace(state=promised)\n",
+            ),
             ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
         ),
     ),
@@ -81,10 +92,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                'return f"ANY {rules.sync_count} ({others})"',
-                'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""',
+                'return f"ANY {rules.confirming.k} ({others})"',
+                'return f"ANY {rules.confirming.k - 1} ({others})" if rules.confirming.k > 1 else ""',
             ),
-            ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
+            ("pgsql", "    return with_outsiders(_named(order[: rules.confirming.k]), ", "    return with_outsiders(quorum_names(rules, scene.me), "),
         ),
     ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
@@ -196,7 +207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "answer published before the promise is stored",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n"),
+            ("pgsql", "    scene = yield [Store(_enrolled(scene, promised))]\n", "    scene = yield []\n"),
             ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
             (
                 "pgsql",
@@ -360,7 +371,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- alone
     Mutation(
         "alone: one voice fewer",
-        (("pgsql", "scene.rules, scene.row) > scene.rules.sync_count:", "scene.rules, scene.row) >= scene.rules.sync_count:"),),
+        (("pgsql", "scene.rules, scene.row) > scene.rules.confirming.k:", "scene.rules, scene.row) >= scene.rules.confirming.k:"),),
     ),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
     Mutation(
@@ -374,7 +385,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: left before k have caught up",
-        (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),),
+        (
+            (
+                "pgsql",
+                "        if _confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
+                "        if True:\n            spoken",
+            ),
+        ),
     ),
     Mutation(
         "alone: left by a position of before it was alone again",
@@ -395,7 +412,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: without any statement",
-        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:\n", "    if True:\n"),),
+        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:\n", "    if True:\n"),),
     ),
     Mutation(
         "back from alone straight to the set",
@@ -441,8 +458,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "vote",
-                "in rules.members if node in votes), *_heard_row(rules, row)]\n",
-                "in rules.members if node in votes), *_heard_row(rules, row) * 2]\n",
+                "in rules.confirming.members if node in votes), *_heard_row(rules, row)]\n",
+                "in rules.confirming.members if node in votes), *_heard_row(rules, row) * 2]\n",
             ),
         ),
     ),
@@ -596,7 +613,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "start leaves the reign",
-        (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),),
+        (("pgsql", "    state = _enrolled(scene, state._replace(reign=NEVER))\n", "    state = _enrolled(scene, state)\n"),),
         covered="its monitor fails, and it is demoted",
     ),
     Mutation(
@@ -621,31 +638,37 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "readers answer, and count",
         (
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
-            (
-                "vote",
-                "for node, vote in votes.items() if node in rules.members and vote.answer and",
-                "for node, vote in votes.items() if vote.answer and",
-            ),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger", "    if stranger"),
+            ("vote", "    heard = {node: vote for node, vote in heard.items() if node in rules.members}\n", ""),
         ),
         where=READING,
     ),
     Mutation(
         "readers answer, and nobody counts it",
-        (("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),),
+        (("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger", "    if stranger"),),
         covered="an election counts the answers of node_list only (vote.elect)",
     ),
-    Mutation("readers confirm", (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),), where=READING),
+    Mutation(
+        "readers confirm",
+        (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),),
+        covered="confirmations count of those only who are in the list of members (pgsql._confirmed, pgsql.reachable)",
+    ),
     Mutation(
         "readers are named",
-        (("pgsql", "for node in nodes or rules.members if node != me)", "for node in (*(nodes or rules.members), *rules.readers) if node != me)"),),
+        (
+            (
+                "pgsql",
+                'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
+                'for node in (*(nodes or rules.confirming.members), *rules.readers) if node != me)\n    return f"ANY',
+            ),
+        ),
         where=READING,
     ),
     Mutation(
         "readers are voices",
         (
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    stored", "    stored"),
-            ("vote", "    voices = [*(votes[node] for node in rules.members if node in votes), *", "    voices = [*votes.values(), *"),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    before", "    before"),
+            ("vote", "    voices = [*(votes[node] for node in rules.confirming.members if node in votes), *", "    voices = [*votes.values(), *"),
         ),
         where=READING,
     ),
@@ -657,25 +680,32 @@ MUTATIONS: tuple[Mutation, ...] = (
                 '    if scene.only_reads:\n        yield attributes(scene, {(scene.me, "score"): "-INFINITY"})\n        return',
                 "    if False:\n        return",
             ),
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
-            (
-                "vote",
-                "for node, vote in votes.items() if node in rules.members and vote.answer and",
-                "for node, vote in votes.items() if node in (*rules.members, me) and vote.answer and",
-            ),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger(scene):\n", "    if False:\n"),
+            ("vote", "for node, vote in heard.items() if node in rules.members}", "for node, vote in heard.items() if node in (*rules.members, me)}"),
+            ("vote", "    if me not in rules.confirming.members:\n", "    if False:\n"),
         ),
         where=READING,
     ),
     Mutation(
         "nosync leaves fewer than k names",
         (
-            ("pgsql", "    return wanted if len(wanted) >= scene.rules.sync_count else scene.others\n", "    return wanted\n"),
-            ("pgsql", "for node in nodes or rules.members if node != me)", "for node in nodes if node != me)"),
+            ("pgsql", "    return wanted if len(wanted) >= scene.rules.confirming.k else others\n", "    return wanted\n"),
+            (
+                "pgsql",
+                'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
+                'for node in nodes if node != me)\n    return f"ANY',
+            ),
         ),
     ),
     Mutation(
         "a wish makes the set smaller",
-        (("pgsql", "    return _named(order[: rules.sync_count])\n", "    return _named(order[: 1 if wish else rules.sync_count])\n"),),
+        (
+            (
+                "pgsql",
+                "    return with_outsiders(_named(order[: rules.confirming.k]), ",
+                "    return with_outsiders(_named(order[: 1 if wish else rules.confirming.k]), ",
+            ),
+        ),
         where=("sync 5/2",),
     ),
     Mutation(
@@ -698,5 +728,176 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
         covered="no answer is given while the executor promotes; a statement that pgwatch stores meanwhile is of a primary whose voters confirm nothing here",
+    ),
+    # -- members
+    Mutation(
+        "members: the set names the newcomer before the lists are stored",
+        (("vote", "    if waiting:\n", "    if waiting and not roster.joint:\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a change is begun before the one before is stored",
+        (("vote", "    if waiting:\n", "    if waiting and roster.joint:\n"),),
+        covered="the middle of a change fits both ends of the change before; the next list after the middle is what has to wait, and does",
+    ),
+    Mutation(
+        "members: without the middle", (("vote", "*((change, change) if roster.joint else joined(roster.elects, change))", "change, change"),), CHANGE
+    ),
+    Mutation(
+        "members: the middle with the halves turned round",
+        (
+            ("vote", "    return elects, Circle(common", "    return Circle(common"),
+            ("vote", "one.strict or other.strict)\n\n\ndef next_circle", "one.strict or other.strict), elects\n\n\ndef next_circle"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: lists before the set without the leaver is in force",
+        (("pgsql", "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n", "        caught_up = True\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: walsenders not looked at",
+        (
+            (
+                "pgsql",
+                "    return named and all(follower.priority == places.get(follower.name, 0) for follower in instance.followers)\n",
+                "    return named\n",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation("members: the postmaster not looked at", (("pgsql", " and instance.names_shown == instance.names\n", "\n"),), CHANGE),
+    Mutation(
+        "members: the set of the change is an ordinary one",
+        (
+            ("pgsql", '    return f"FIRST {rules.confirming.k} ({names})"\n', "    return quorum_names(rules, me)\n"),
+            ("pgsql", "follower.priority == places.get(follower.name, 0)", "(follower.priority > 0) == (follower.name in places)"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: k not waited for",
+        (
+            (
+                "pgsql",
+                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            return scene, True\n",
+                "        if position is not None:\n            return scene, True\n",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: position of before the set was in force",
+        (
+            (
+                "pgsql",
+                "    ground, position = _ground(scene), None\n    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):\n",
+                "    ground, position = _ground(scene), scene.instance.lsn\n    while not in_force(scene) and scene.elapsed <= until:\n        scene = yield []\n    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):\n",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: changed while alone",
+        (
+            ("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),
+            (
+                "pgsql",
+                "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n",
+                "        caught_up = scene.instance.names == '' or not scene.state.roster.joint\n",
+            ),
+        ),
+        covered="votes carry the list and the statement together, so whoever counts by the new list knows who is alone",
+    ),
+    Mutation(
+        "members: changed while alone is said",
+        (("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),),
+        covered="who stores the list has stored what the same vote says about being alone; and see the next but one",
+    ),
+    Mutation(
+        "members: alone by voices of those who only elect",
+        (("vote", "voices = [*(votes[node] for node in rules.confirming.members if", "voices = [*(votes[node] for node in rules.members if"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the primary leaves",
+        (("vote", "    able_to_leave = [node for node in leavers if node != me]\n", "    able_to_leave = leavers\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a candidate counts by its own list, whatever the answers show",
+        (("vote", "    rules = rules.under(roster)\n    higher", "    roster = rules.roster\n    higher"),),
+        CHANGE,
+    ),
+    Mutation("members: one that may not confirm stands", (("vote", "    if me not in rules.confirming.members:\n", "    if False:\n"),), CHANGE),
+    Mutation(
+        "members: answers of strangers count",
+        (("vote", "    heard = {node: vote for node, vote in heard.items() if node in rules.members}\n", ""),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: confirmations of strangers count", (("pgsql", "if follower.name in members and follower.flush", "if follower.flush"),), CHANGE
+    ),
+    Mutation(
+        "members: a list is stored in spite of a higher promise",
+        (("vote", "    if not newer or roster.term < state.promised or", "    if not newer or"),),
+        covered="who has promised higher confirms nothing to that primary any more, and a candidate counts by its own list as it is then",
+    ),
+    Mutation(
+        "members: a list is stored without promising",
+        (
+            (
+                "vote",
+                "    return state._replace(roster=roster, promised=max(state.promised, roster.term))\n",
+                "    return state._replace(roster=roster)\n",
+            ),
+        ),
+        covered="as above",
+    ),
+    Mutation(
+        "members: an older list is stored",
+        (("vote", "roster.number > state.roster.number or not", "roster.number != state.roster.number or not"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the elected one keeps the number of the list",
+        (("pgsql", "    roster = verdict.roster._replace(term=ballot, count=0)", "    roster = verdict.roster"),),
+        CHANGE,
+        live=True,
+    ),
+    Mutation(
+        "members: the elected one keeps its own list",
+        (("pgsql", "    roster = verdict.roster._replace(term=ballot, count=0)", "    roster = scene.state.roster._replace(term=ballot, count=0)"),),
+        covered="lists of members are one step apart at most, and two neighbours fit; its number is the newest all the same",
+    ),
+    Mutation(
+        "members: list published before it is stored",
+        (
+            (
+                "pgsql",
+                "        state = scene.state._replace(roster=step)\n        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state)))]\n",
+                "        state = scene.state._replace(roster=step)\n        scene = yield [Publish(my_vote(scene._replace(state=state))), Store(state)]\n",
+            ),
+        ),
+        covered="what it showed comes back to it with the votes, its own first, before it makes another list",
+    ),
+    Mutation(
+        "members: a newcomer answers ballots that do not concern it", (("pgsql", "    if stranger(scene):\n", "    if False:\n"),), CHANGE, live=True
+    ),
+    Mutation(
+        "members: too few voices because members leave",
+        (("vote", "    return missing if len(voices) <= roster.confirms.k else [", "    return ["),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: several leave at once",
+        (("vote", "if node != able_to_leave[0]))", "if node not in able_to_leave))"),),
+        covered="the middle fits any two lists; one at a time keeps its elections from becoming harder than they need to be",
+    ),
+    Mutation(
+        "members: a newcomer need not stream",
+        (("vote", "    welcome = [node for node in joiners if node in ready]\n", "    welcome = joiners\n"),),
+        covered="it loses nothing; but elections would need the answer of a node that may never come",
     ),
 )

@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def shown(end: int, *, promised: Ballot = TERM, said: Statement = ALONE) -> Vote:
-    return Vote(promised, ERAS, said=said, lsn=Lsn(end), system_identifier="1", members=NODES)
+    return Vote(promised, ERAS, said=said, lsn=Lsn(end), system_identifier="1")
 
 
 def ground(votes: dict[str, Vote], state: State | None = State(TERM, ERAS, said=ALONE), *, reigns: bool = False) -> cli_reset.Ground:  # noqa: B008
