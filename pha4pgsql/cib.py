@@ -344,6 +344,13 @@ def has_meta(cib: Element, resource: str, name: str) -> bool:
     return bool(cib.xpath("configuration/resources/*[@id=$id]/meta_attributes/nvpair[@name=$name]", id=resource, name=name))
 
 
+def meta(cib: Element, resource: str, name: str) -> str:
+    """Return a meta attribute of a resource, empty where it has none."""
+    tops = (top for top in _section(cib, "resources") if top.get("id") == resource)
+    pairs = (pair for top in tops for pair in top.iterfind("meta_attributes/nvpair"))
+    return next((pair.get("value", "") for pair in pairs if pair.get("name") == name), "")
+
+
 def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Element:
     """Return a copy in which these resources have a meta attribute."""
     new = copy.deepcopy(cib)
@@ -362,4 +369,42 @@ def without_meta(cib: Element, names: Sequence[str], name: str) -> Element:
                 group.remove(pair)
             if not len(group):
                 top.remove(group)
+    return new
+
+
+def with_value(cib: Element, names: Sequence[str], name: str, value: str) -> Element:
+    """Return a copy in which these primitives have a parameter."""
+    new = copy.deepcopy(cib)
+    for primitive in _section(new, "resources").iter("primitive"):
+        if primitive.get("id") in names:
+            _set(primitive, "instance_attributes", f"{primitive.get('id')}-instance_attributes", name, value)
+    return new
+
+
+def ban_id(resource: str, node: str) -> str:
+    """The name of the constraint that keeps a resource off a node which is no member. Not one of those that config.pcs makes."""
+    return f"pha4pgsql-no-member-{resource}-{node}"
+
+
+def banned(cib: Element, resource: str, node: str) -> bool:
+    return any(item.get("id") == ban_id(resource, node) for item in _section(cib, "constraints"))
+
+
+def with_ban(cib: Element, resources: Sequence[str], node: str) -> Element:
+    """Return a copy in which these resources are kept off a node."""
+    new = copy.deepcopy(cib)
+    for resource in resources:
+        if not banned(new, resource, node):
+            etree.SubElement(
+                _section(new, "constraints"), "rsc_location", id=ban_id(resource, node), rsc=resource, node=node, score="-INFINITY"
+            )  # fmt: skip
+    return new
+
+
+def without_ban(cib: Element, resources: Sequence[str], node: str) -> Element:
+    """Return a copy in which they may run there."""
+    new = copy.deepcopy(cib)
+    constraints, mine = _section(new, "constraints"), {ban_id(resource, node) for resource in resources}
+    for item in [item for item in constraints if item.get("id") in mine]:
+        constraints.remove(item)
     return new

@@ -14,7 +14,7 @@ from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailu
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lxml.etree import _Element as Element
 
@@ -24,11 +24,14 @@ OLDEST_SCHEMA = (3, 9)
 """Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
 
 ONLY_STOPPED = {
-    **dict.fromkeys(("node_list", "rep_mode", "sync_count", "sync_strict", "enable_distlock", "distlock_row"), "elections count by it"),
+    **dict.fromkeys(("rep_mode", "enable_distlock", "distlock_row"), "elections count by it"),
     **dict.fromkeys(("pgdata", "datadir", "tmpdir", "pgdba", "pgport", "socketdir"), "it tells which instance is meant"),
     "replication_slot_name": "the slots that are there have the old name",
 }
 """Parameters that cannot change under a running set, and why: nodes with different values could both be right, or miss what runs."""
+
+LISTED = ("node_list", "sync_count", "sync_strict")
+"""Parameters that the primary brings about, step by step, in the list that every member stores (docs/safety.md, rule 9)."""
 
 LOOKED_AT_ANEW = ("pgsql", "pgwatch")
 """Agents whose resources keep running with new parameters when Pacemaker looks at them anew. Addresses and what stands for them must move."""
@@ -195,6 +198,9 @@ def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> 
         return
     before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
     changed = [name for name in ONLY_STOPPED if before.get(name) != after.get(name)]
+    if before and any(before.get(name) != after.get(name) for name in LISTED):
+        refuse_list(cluster, settings.pgsql_resource, before.get("node_list", "").split(), after.get("node_list", "").split())
+        print("members change step by step, under the primary: cls_member list shows how far they are")
     if before and changed:
         lines = "".join(f"\n  {name}: {before.get(name, '')!r} -> {after.get(name, '')!r} ({ONLY_STOPPED[name]})" for name in changed)
         raise ClusterRefusal(
@@ -217,6 +223,22 @@ def _refuse_to_lose_a_voice(settings: Config, live: Element, new: Element) -> No
             f"the row of the distributed lock cannot be given up or replaced: {why}; nothing was changed",
             "bring all nodes up (pgwatch is enough); when somebody is alone, start the set and wait for the standby first",
         )
+
+
+def refuse_list(cluster: text.Cluster, resource: str, before: Sequence[str], after: Sequence[str]) -> None:
+    """Refuse a change of members that could not be brought about, or that a member of an older version would take for the list itself."""
+    leaving = [node for node in cluster.where(resource, "promoted") if node not in after]
+    if leaving:
+        raise ClusterRefusal(f"{leaving[0]} is the primary and cannot be removed, nothing was changed", "let another node take over first")
+    if "CIB_file" not in os.environ:
+        shown = cli_status.votes(resource, timeout=3.0)
+        there = [node for node in before if node in after and node in cluster.online]
+        unlisted = [node for node in there if node not in shown or not shown[node].roster.listed]
+        if unlisted:
+            raise ClusterRefusal(
+                f"{' '.join(unlisted)}: no stored list of members is shown there, nothing was changed",
+                "is the node up, with the same version of pha4pgsql as the others?",
+            )
 
 
 def _refuse_second_set(settings: Config, new: Element) -> None:
@@ -255,8 +277,12 @@ def _push_under(moved: Sequence[str], wanted: cib.Wanted, live: Element, new: El
     Without that Pacemaker would stop and start each of them, on all nodes at once. The addresses are in maintenance too: they would stop
     for the moment in which Pacemaker knows no primary. If this program dies in between, all keep running without being watched.
     """
-    held = [top for top in cib.resources(wanted.made) if not cib.has_meta(new, top, "maintenance")]
-    print(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)", flush=True)
+    return push_under(moved, [top for top in cib.resources(wanted.made) if not cib.has_meta(new, top, "maintenance")], live, new)
+
+
+def push_under(moved: Sequence[str], held: Sequence[str], live: Element, new: Element, say: Callable[[str], None] = print) -> bool:
+    """The same for these resources: `moved` get new parameters, all that are `held` are left alone meanwhile."""
+    say(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)")
     if not push(live, cib.with_meta(new, held, "maintenance", "true")):
         return False
     try:
@@ -266,7 +292,7 @@ def _push_under(moved: Sequence[str], wanted: cib.Wanted, live: Element, new: El
             print("Pacemaker has not finished looking at them", file=sys.stderr)
     finally:
         _release(held)
-    print("maintenance ended", flush=True)
+    say("maintenance ended")
     return True
 
 
