@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lxml import etree
 
-from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
+from pha4pgsql.words import NO_MEMBER, ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,7 +162,7 @@ def _copy_meta(old: Element, new: Element) -> None:
         for pair in [pair for pair in group if pair.get("name") in OPERATORS_OWN]:
             group.remove(pair)
     for pair in old.iterfind("meta_attributes/nvpair"):
-        if pair.get("name") in OPERATORS_OWN:
+        if pair.get("name") in OPERATORS_OWN and not pair.get("id", "").startswith(HOLD):
             _set(new, "meta_attributes", f"{new.get('id')}-meta_attributes", pair.get("name", ""), pair.get("value", ""))
 
 
@@ -360,6 +360,35 @@ def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Elem
     return new
 
 
+HOLD = "pha4pgsql-hold-"
+"""How the name of a maintenance begins that a command of ours has set for a moment: should it be killed then, the next one ends it."""
+
+
+def with_hold(cib: Element, names: Sequence[str]) -> Element:
+    """Return a copy in which these resources are in a maintenance that is known as ours."""
+    new = with_meta(cib, names, "maintenance", "true")
+    for top, pair in _maintenance(new):
+        if top in names:
+            pair.set("id", f"{HOLD}{top}")
+    return new
+
+
+def holds(cib: Element) -> list[str]:
+    """Return the resources that a command of ours has in maintenance, or has left there."""
+    return [top for top, pair in _maintenance(cib) if pair.get("id", "").startswith(HOLD)]
+
+
+def unheld(cib: Element, names: Sequence[str]) -> list[str]:
+    """Return those of these resources that no person has in maintenance."""
+    ours = holds(cib)
+    return [name for name in names if name in ours or not has_meta(cib, name, "maintenance")]
+
+
+def _maintenance(cib: Element) -> list[tuple[str, Element]]:
+    pairs = [(top.get("id", ""), pair) for top in _section(cib, "resources") for pair in top.iterfind("meta_attributes/nvpair")]
+    return [(top, pair) for top, pair in pairs if pair.get("name") == "maintenance"]
+
+
 def without_meta(cib: Element, names: Sequence[str], name: str) -> Element:
     """Return a copy in which these resources have not got it; a set of attributes that becomes empty goes too."""
     new = copy.deepcopy(cib)
@@ -383,7 +412,7 @@ def with_value(cib: Element, names: Sequence[str], name: str, value: str) -> Ele
 
 def ban_id(resource: str, node: str) -> str:
     """The name of the constraint that keeps a resource off a node which is no member. Not one of those that config.pcs makes."""
-    return f"pha4pgsql-no-member-{resource}-{node}"
+    return f"{NO_MEMBER}{resource}-{node}"
 
 
 def banned(cib: Element, resource: str, node: str) -> bool:

@@ -91,16 +91,24 @@ class Ground(NamedTuple):
         return [(top, one) for top, one in found if one == self.name or cib.parameters(self.tree, one).get("resource") == self.name]
 
     @property
-    def instances(self) -> int:
-        """How many instances the set may have."""
-        return int(cib.meta(self.tree, self.clones[0], "clone-max") or len(self.site.cluster.members))
+    def sizes(self) -> dict[str, int]:
+        """How many instances each clone has to have at most: PostgreSQL, and what makes it a real server, run where it only reads, too."""
+        everywhere, real = len({*self.wished, *self.site.named.read_nodes}), self.site.named.real_servers
+        return {
+            **{top: everywhere for top, _ in self._ours("pgsql")},
+            **{top: len(self.wished) for top, _ in self._ours("pgwatch")},
+            **{top: everywhere for top, one in cib.primitives(self.tree, "pha4pgsql", "lvsdr-realsvr") if one == real},
+        }
+
+    @property
+    def sized(self) -> bool:
+        return all(cib.meta(self.tree, top, "clone-max") in {"", str(size)} for top, size in self.sizes.items())
 
     @property
     def held(self) -> list[str]:
         """What is left alone while parameters change: without that Pacemaker would restart it."""
-        tops = cib.resources(self.tree)
         named = {*self.clones, *self.site.named.companions, *(f"{name}-clone" for name in self.site.named.companions)}
-        return [top for top in tops if top in named and not cib.has_meta(self.tree, top, "maintenance")]
+        return cib.unheld(self.tree, [top for top in cib.resources(self.tree) if top in named])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -161,6 +169,7 @@ def add_checks(ground: Ground, node: str, seen: Mapping[str, Any]) -> list[Check
     foreign = seen["system_identifier"] not in {"", there.get("system_identifier", seen["system_identifier"])}
     other = seen["data"] and not seen["mark"] and not seen["system_identifier"]
     size = there.get("size", 0)
+    absent = [name for name in ground.wished if name != node and name not in cluster.online]
     return [
         must(
             f"{node} is a node of the cluster", node in cluster.members, f"Pacemaker knows {' '.join(cluster.members)}",
@@ -168,6 +177,10 @@ def add_checks(ground: Ground, node: str, seen: Mapping[str, Any]) -> list[Check
         ),
         must(f"{node} is online", node in cluster.online, f"{node} is offline", f"pcs cluster start {node}"),
         *base_checks(ground),
+        must(
+            "every other member is there", not absent, f"{' '.join(absent)} cannot store a new list",
+            f"bring it back: pcs cluster start {absent[0]}; or cls_member remove {absent[0]}" if absent else "",
+        ),
         must(
             f"the programs are on {node}", not seen["missing"], f"missing: {', '.join(seen['missing'])}",
             "run install.sh with the new config.ini; install the same packages as on the others",
@@ -195,6 +208,7 @@ def remove_checks(ground: Ground, node: str) -> list[Check]:
         name for name in staying
         if name != ground.primary and cluster.members[name].attributes.get(f"{ground.name}-data-status", "").startswith("STREAMING")
     ]  # fmt: skip
+    asked = int(ground.site.named.parameters.get("sync_count") or 0)
     counts = node in {*ground.wished, *ground.roster.elects.members} or bool(cluster.where(ground.name, "started") and node in cluster.members)
     return [
         must(f"{node} is or was a member", counts, f"the members are {' '.join(ground.wished)}"),
@@ -203,6 +217,10 @@ def remove_checks(ground: Ground, node: str) -> list[Check]:
             f"{node} is not the primary", node != ground.primary, f"{node} is the primary", "cls_online_switch makes another node the primary first"
         ),
         must("two members stay", len(staying) >= 2, f"only {' '.join(staying)} would stay"),
+        must(
+            "sync_count fits those who stay", asked <= max(1, len(staying) // 2), f"sync_count is {asked}, half of {len(staying)} is the most",
+            "lower pgsql_sync_count in config.ini first (install.sh, cls_setup)",
+        ),
         must(
             f"{k} of those who stay confirm commits", len(streaming) >= k, f"streaming: {' '.join(streaming) or 'none'}",
             "bring another standby back first",
@@ -287,19 +305,11 @@ SIZE = "select current_setting('server_version_num')::int / 10000, (select syste
 
 def _primary(ground: Ground) -> dict[str, Any]:
     """What the primary says of itself; nothing where it cannot be asked from here."""
-    conninfo, passfile = _asking(ground)
+    conninfo, passfile = cli_status.writer(ground.site.named, "cls_member")
     with contextlib.suppress(EnvironmentFailure):
         ((major, identifier, size),) = replicas.ask(conninfo, SIZE, passfile=passfile, timeout=4.0)
-        return {"major": str(major), "system_identifier": str(identifier), "size": int(size or 0)}
+        return {"major": int(major), "system_identifier": str(identifier), "size": int(size or 0)}
     return {}
-
-
-def _asking(ground: Ground) -> tuple[str, str]:
-    """How the primary is asked as the replication role: a connection string, and a passfile where there is one."""
-    given = ground.site.named.parameters
-    conninfo = f"host={ground.primary} port={given.get('pgport', '5432')} user={given.get('repuser', 'postgres')} dbname=postgres"
-    passfile = given.get("passfile") or f"{given.get('tmpdir', '/var/lib/pgsql/tmp')}/pgpass"
-    return f"{conninfo} {given.get('primary_conninfo_opt', '')}".strip(), passfile if os.path.exists(passfile) else ""
 
 
 def add_steps(ground: Ground, node: str, seen: Mapping[str, Any], there: Errand, options: argparse.Namespace, say: Say) -> list[Step]:
@@ -308,6 +318,7 @@ def add_steps(ground: Ground, node: str, seen: Mapping[str, Any], there: Errand,
     runs = wished and not any(cib.banned(ground.tree, clone, node) for clone in ground.clones)
     streams = ground.site.cluster.members[node].attributes.get(f"{ground.name}-data-status", "") if node in ground.site.cluster.members else ""
     return [
+        *_ending(ground, say),
         Step(
             f"wish {node} in node_list, and keep PostgreSQL off it until it has a copy", lambda: _wish(node, say, there=copied), wished,
             undo_what=f"cls_member remove {node} takes it back",
@@ -326,6 +337,16 @@ def add_steps(ground: Ground, node: str, seen: Mapping[str, Any], there: Errand,
     ]  # fmt: skip
 
 
+def _ending(ground: Ground, say: Say) -> list[Step]:
+    """What a command that was killed in its moment of maintenance has left."""
+
+    def end() -> None:
+        setup.release_left(look().tree, say)
+
+    left = cib.holds(ground.tree)
+    return [Step(f"end the maintenance of {' '.join(left)}", end)] if left else []
+
+
 def _clone(node: str, there: Errand) -> None:
     there("clone", **_request(look(), node))
 
@@ -337,7 +358,7 @@ def _wish(node: str, say: Say, *, there: bool | None = None) -> None:
 
 def _admit(node: str) -> None:
     """PostgreSQL and its watcher may run there from now on."""
-    _change(lambda ground: cib.with_meta(cib.without_ban(ground.tree, ground.clones, node), ground.clones, "clone-max", str(len(ground.wished))))
+    _change(lambda ground: with_sizes(cib.without_ban(ground.tree, ground.clones, node), ground))
     pacemaker.cleanup(look().site.named.promotable)
 
 
@@ -396,12 +417,13 @@ def remove_steps(ground: Ground, node: str, options: argparse.Namespace, say: Sa
     runs = node in {*ground.site.cluster.where(ground.name, "started")}
     drained = not ground.site.named.director or node not in ground.site.cluster.online or all(off)
     return [
+        *_ending(ground, say),
         Step(f"let readers leave {node}", lambda: _drain(node, options, say), drained, undo_what="its weight stays 0 until the command has ended"),
         Step(f"wish the set without {node}", lambda: _wish(node, say), gone, undo_what=f"cls_member add {node} takes it back"),
         Step("wait until every member has stored the list without it", lambda: _wait(lambda: not_yet(look(), node, member=False), options, say), out),
         Step(f"keep PostgreSQL and its watcher off {node}", lambda: _keep_off(node), all(off), undo_what=f"cls_member add {node} takes it back"),
         Step(f"wait until PostgreSQL has stopped on {node}", lambda: _wait(lambda: _runs(node), options, say), all(off) and not runs),
-        Step(f"let {len(set(ground.wished) - {node})} instances be all", _shrink, all(off) and ground.instances == len(ground.wished)),
+        Step("let there be no room for more instances", _shrink, all(off) and gone and ground.sized),
         Step(f"forget {node}: its slot on the primary, its attributes", lambda: _forget(node)),
     ]
 
@@ -438,7 +460,15 @@ def _keep_off(node: str) -> None:
 
 def _shrink() -> None:
     """Fewer instances than run would be orphans, of which Pacemaker warns: so this comes after the stop."""
-    _change(lambda ground: cib.with_meta(ground.tree, ground.clones, "clone-max", str(len(ground.wished))))
+    _change(lambda ground: with_sizes(ground.tree, ground))
+
+
+def with_sizes(tree: Element, ground: Ground) -> Element:
+    """The configuration with as many instances as there are nodes for them, where their number is limited."""
+    for top, size in ground.sizes.items():
+        if cib.meta(tree, top, "clone-max"):
+            tree = cib.with_meta(tree, [top], "clone-max", str(size))
+    return tree
 
 
 def _change(edit: Callable[[Ground], Element]) -> None:
@@ -464,7 +494,7 @@ def _forget(node: str) -> None:
     ground = look()
     term = ground.votes[ground.primary].reign if ground.primary in ground.votes else None
     if term:
-        conninfo, passfile = _asking(ground)
+        conninfo, passfile = cli_status.writer(ground.site.named, "cls_member")
         slot = pgsql.slot_name(ground.rules.slot_prefix, term, node)
         drop = f"select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{slot}'"  # noqa: S608  of slot characters
         with contextlib.suppress(EnvironmentFailure):  # it may be gone, or the role may not; the next change of role removes it

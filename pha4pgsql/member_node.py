@@ -9,9 +9,8 @@ import os
 import pwd
 from typing import TYPE_CHECKING, Any
 
-from pha4pgsql import VERSION, copies, paths, postgres, reader_node, repair, system
-from pha4pgsql.parameters import PGSQL
-from pha4pgsql.settings import read_settings
+from pha4pgsql import VERSION, copies, paths, postgres, reader_node, repair
+from pha4pgsql.settings import of_parameters
 from pha4pgsql.words import NEVER
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ AGENTS = "/usr/lib/ocf/resource.d/pha4pgsql"
 
 
 def _settings(request: Mapping[str, Any]) -> Settings:
-    settings, _ = read_settings(PGSQL, {f"OCF_RESKEY_{name}": value for name, value in request["parameters"].items()})
-    return settings._replace(resource=request["resource"], bindir=paths.find_programs(settings.bindir, settings.pgctl, settings.datadir))
+    settings = of_parameters(request["parameters"], request["resource"])
+    return settings._replace(bindir=paths.find_programs(settings.bindir, settings.pgctl, settings.datadir))
 
 
 def look(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
@@ -38,8 +37,14 @@ def look(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
         pwd.getpwnam(settings.pgdba)
     except KeyError:
         missing.append(f"the user {settings.pgdba}")
-    major = None if missing else system.run([settings.program("postgres"), "--version"], timeout=10).out.split()[2].partition(".")[0]
-    return {"version": VERSION, "missing": missing, "major": major, "free": copies.free(settings.datadir), **(_database(settings, request["node"]))}
+    found = {
+        "version": VERSION,
+        "missing": missing,
+        "major": None if missing else reader_node.major_of(settings),
+        "free": copies.free(settings.datadir),
+    }
+    major = None if missing else reader_node.major_of(settings)
+    return {**found, "major": major, **_database(settings, request["node"])}
 
 
 def _database(settings: Settings, node: str) -> dict[str, Any]:

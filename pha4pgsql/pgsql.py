@@ -121,6 +121,15 @@ def slot_name(prefix: str, term: Ballot, node: str) -> str:
     return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{slot_word(node)}"
 
 
+def outside_slot(prefix: str, name: str) -> str:
+    """The slot of a standby outside of the cluster, which knows no term: the primary of the day has it, and drops it when it is none.
+
+    >>> outside_slot("pgsql", "dr-1")
+    'pgsql_outside_dr_1'
+    """
+    return f"{prefix}_outside_{slot_word(name)}"
+
+
 def quorum_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
     """`ANY k` of these, or of all other members: safe for whoever is promoted with it, and what every standby runs with."""
     others = ", ".join(f'"{node}"' for node in nodes or rules.confirming.members if node != me)
@@ -725,10 +734,12 @@ def missing_slots(scene: Scene) -> tuple[str, ...]:
     """The slots of nodes that show to have adopted this term, and so have found their WAL to be a beginning of ours.
 
     Others get none: a node that only answered may still point here, and PostgreSQL itself compares numbers only.
+    Standbys outside of the cluster have theirs on any primary.
     """
     term = scene.state.reign
     adopted = [node for node in scene.peers if any(era.term == term for era in scene.vote(node).eras)]
-    return tuple(slot for slot in _slots(scene, term, adopted) if slot not in scene.instance.slots)
+    outside = [outside_slot(scene.rules.slot_prefix, name) for name in scene.rules.externals] if term != NEVER else []
+    return tuple(slot for slot in (*_slots(scene, term, adopted), *outside) if slot not in scene.instance.slots)
 
 
 def _next_round(scene: Scene) -> Properties:
@@ -954,10 +965,15 @@ def choose_names(scene: Scene) -> str:
 
 
 def outsiders(scene: Scene) -> tuple[str, ...]:
-    """The standbys outside of the cluster that stream; one whose name two connections have is left out, for it would count twice."""
-    rows = [follower.name for follower in scene.instance.followers]
-    streaming = {follower.name for follower in scene.instance.followers if follower.state == "streaming"}
-    return tuple(name for name in scene.rules.externals if name in streaming and rows.count(name) == 1)
+    """The standbys outside of the cluster that stream through their slots, and whose names no other connection has.
+
+    PostgreSQL counts connections. Without a slot, which is active for one walsender only, a standby that comes back while its lost
+    connection is still there would count twice, and a commit could be on it and on no member.
+    """
+    rows, prefix = scene.instance.followers, scene.rules.slot_prefix
+    bound = {row.name for row in rows if row.state == "streaming" and row.slot == outside_slot(prefix, row.name)}
+    names = [row.name.lower() for row in rows]  # as PostgreSQL compares them
+    return tuple(name for name in scene.rules.externals if name in bound and names.count(name.lower()) == 1)
 
 
 def with_outsiders(names: str, k: int, outside: Sequence[str]) -> str:

@@ -497,7 +497,7 @@ def launch_plain(settings: Settings) -> None:
 
 def _slot_folders(settings: Settings) -> list[str]:
     folder = f"{settings.datadir}/pg_replslot"
-    ours = re.compile(rf"{re.escape(settings.replication_slot_name)}_\d+_")
+    ours = re.compile(rf"{re.escape(settings.replication_slot_name)}_(\d+|outside)_")
     return [f"{folder}/{name}" for name in os.listdir(folder) if ours.match(name)] if os.path.isdir(folder) else []
 
 

@@ -125,6 +125,8 @@ def _current(settings: Config, source: str) -> str:
 def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     """Merge, check, push and tell; False when somebody else changed the same things meanwhile."""
     live = _live(upgrade=not dry_run)
+    if not dry_run and release_left(live):
+        live = _live(upgrade=False)
     _refuse_collisions(settings, wanted, live)
     wanted = _with_primary(settings, wanted, live)
     new = cib.merge(live, wanted)
@@ -277,14 +279,30 @@ def _push_under(moved: Sequence[str], wanted: cib.Wanted, live: Element, new: El
     Without that Pacemaker would stop and start each of them, on all nodes at once. The addresses are in maintenance too: they would stop
     for the moment in which Pacemaker knows no primary. If this program dies in between, all keep running without being watched.
     """
-    return push_under(moved, [top for top in cib.resources(wanted.made) if not cib.has_meta(new, top, "maintenance")], live, new)
+    return push_under(moved, cib.unheld(new, cib.resources(wanted.made)), live, new)
 
 
 def push_under(moved: Sequence[str], held: Sequence[str], live: Element, new: Element, say: Callable[[str], None] = print) -> bool:
     """The same for these resources: `moved` get new parameters, all that are `held` are left alone meanwhile."""
     say(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)")
-    if not push(live, cib.with_meta(new, held, "maintenance", "true")):
+    if not push(live, cib.with_hold(new, held)):
         return False
+    release(moved, held)
+    say("maintenance ended")
+    return True
+
+
+def release_left(live: Element, say: Callable[[str], None] = print) -> bool:
+    """End the maintenance that a command of ours has left, which was killed in it."""
+    left = cib.holds(live)
+    if left:
+        say(f"the maintenance of {' '.join(left)}, which an interrupted command has left, ends")
+        release([top for kind in LOOKED_AT_ANEW for top, _ in cib.primitives(live, "pha4pgsql", kind)], left)
+    return bool(left)
+
+
+def release(moved: Sequence[str], held: Sequence[str]) -> None:
+    """Let Pacemaker look anew at what has new parameters, then end the maintenance."""
     try:
         for name in moved:
             system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=SETTLE)
@@ -292,8 +310,6 @@ def push_under(moved: Sequence[str], held: Sequence[str], live: Element, new: El
             print("Pacemaker has not finished looking at them", file=sys.stderr)
     finally:
         _release(held)
-    say("maintenance ended")
-    return True
 
 
 def _release(held: Sequence[str]) -> None:

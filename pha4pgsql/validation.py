@@ -151,6 +151,8 @@ def _check_names(settings: Settings) -> Iterator[Problem]:
         if name in settings.members or not all(char.isascii() and (char.isalnum() or char in "._-") for char in name):
             expected = "letters, digits, dots, dashes and underscores, and no name of node_list"
             yield Problem(Code.CONFIGURED, f"external_standby_node_list names {name!r}, expected {expected}")
+        if len(f"{prefix}_outside_{name}") > NAME_LIMIT:
+            yield Problem(Code.CONFIGURED, f"{prefix} and {name} are too long for the name of a replication slot", "Shorten one of them.")
     longest = sorted(seen, key=len)[-2:]
     if len("_".join([prefix, "9" * ROUND_DIGITS, *longest])) > NAME_LIMIT:
         hint = f"Shorten replication_slot_name or the names: together they may have {NAME_LIMIT - ROUND_DIGITS - 3} characters."

@@ -115,6 +115,9 @@ class Roster(NamedTuple):
         return self.elects != self.confirms
 
 
+NO_MEMBER = "pha4pgsql-no-member-"
+"""How the names of the constraints begin that keep PostgreSQL off a node which is no member, or not yet."""
+
 UNLISTED = Roster(NEVER, 0, Circle(), Circle())
 
 

@@ -23,6 +23,7 @@ THREE = Setting("three and one", rules(Mode.QUORUM, 3, 1, strict=True), spare="d
 LOOSE = Setting("three and one, not strict", rules(Mode.QUORUM, 3, 1, strict=False), spare="d")
 FOUR = Setting("four", rules(Mode.QUORUM, 4, 1, strict=True), spare="e")
 FIVE = Setting("five, one confirms", rules(Mode.QUORUM, 5, 1, strict=True), spare="f")
+FIVE_LOOSE = Setting("five, one confirms, not strict", rules(Mode.QUORUM, 5, 1, strict=False), spare="f")
 FIVE_TWO = Setting("five, two confirm", rules(Mode.QUORUM, 5, 2, strict=True), spare="f")
 
 
@@ -318,6 +319,28 @@ def k_raised_before_it_is_in_force(core: Core = REAL) -> Change:
     return stage
 
 
+def k_raised_while_alone(core: Core = REAL) -> Change:
+    """a goes on alone by b's voice, and k is to be 2; c, d and e take over lists, which say nothing of that, and have an election."""
+    stage = Change(FIVE_LOOSE, core)
+    stage.cut("a")
+    stage.settle()
+    stage.do("a", "monitor")
+    stage.store("b")
+    stage.do("a", "monitor")
+    stage.settle("a")
+    assert stage.node("a").names == ""
+    stage.world.write(stage.node("a"))
+    stage.wish("abcde", 2)
+    for _ in range(3):
+        stage.do("a", "monitor")
+        for name in "bcde":
+            stage.hear(name, "a")
+            stage.do(name, "monitor")
+            stage.hear("a", name)
+    stage.elected("c", "d", "e")
+    return stage
+
+
 # -- what has to work --------------------------------------------------------------------------------------------
 
 
@@ -389,6 +412,7 @@ MEMBER_STORIES: Mapping[str, Callable[[Core], Stage]] = {
         primary_leaves,
         two_shrink_the_list,
         k_raised_before_it_is_in_force,
+        k_raised_while_alone,
         primary_lost_in_the_middle,
         agent_dies_at_the_list,
         leaver_is_dead,

@@ -738,7 +738,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "members: a change is begun before the one before is stored",
         (("vote", "    if waiting:\n", "    if waiting and roster.joint:\n"),),
-        covered="the middle of a change fits both ends of the change before; the next list after the middle is what has to wait, and does",
+        covered="the next middle fits the middle and the end of the change before (test_member enumerates it), and the list after it is what has to wait, "
+        "and does",
     ),
     Mutation(
         "members: without the middle", (("vote", "*((change, change) if roster.joint else joined(roster.elects, change))", "change, change"),), CHANGE
@@ -808,12 +809,13 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "        caught_up = scene.instance.names == '' or not scene.state.roster.joint\n",
             ),
         ),
-        covered="votes carry the list and the statement together, so whoever counts by the new list knows who is alone",
+        CHANGE,
     ),
     Mutation(
         "members: changed while alone is said",
         (("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),),
-        covered="who stores the list has stored what the same vote says about being alone; and see the next but one",
+        covered="the middle of the change at most: its set is not in force while alone, so it goes no further; and elections by the middle meet any "
+        "k+1 of the members of before, since they are the harder ones",
     ),
     Mutation(
         "members: alone by voices of those who only elect",
@@ -893,7 +895,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "members: several leave at once",
         (("vote", "if node != able_to_leave[0]))", "if node not in able_to_leave))"),),
-        covered="the middle fits any two lists; one at a time keeps its elections from becoming harder than they need to be",
+        covered="the middle fits any two lists that have more than k members in common (test_member enumerates them); one at a time keeps its elections "
+        "from becoming harder than they need to be",
     ),
     Mutation(
         "members: a newcomer need not stream",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+from pathlib import Path
 
 import pytest
 from world import parse_names
 
-from pha4pgsql import cib, cli_member, vote
-from pha4pgsql.pgsql import choose_names, named_in, outsiders, quorum_names, slot_name, step_names
+from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, text, vote
+from pha4pgsql.checks import Answer as Told
+from pha4pgsql.checks import Check
+from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, step_names
 from pha4pgsql.words import NEVER, UNLISTED, Ballot, Circle, Follower, Instance, Lsn, Mode, Roster, Rules, Run, Scene, State, Vote
 
 TERM = Ballot(3, "a")
@@ -48,18 +52,51 @@ def test_a_damaged_list_is_none(text: str) -> None:
         vote.parse_roster(text)
 
 
-FIT = list(itertools.permutations((THREE, Circle(("a", "b", "c", "d"), 1), Circle(("a", "b", "c"), 1, strict=True)), 2))
+CIRCLES = [
+    Circle(tuple(members), k)
+    for size in range(2, 6)
+    for members in itertools.combinations("abcde", size)
+    for k in range(1, size // 2 + 1)
+    if members[0] == "a"  # who is the primary all along
+]
+PAIRS = [(one, other) for one in CIRCLES for other in CIRCLES if len(set(one.members) & set(other.members)) > max(one.k, other.k)]
 
 
-@pytest.mark.parametrize(("before", "after"), FIT)
-def test_the_middle_fits_both_ends(before: Circle, after: Circle) -> None:
-    """Any election by either of two neighbours meets any commit by either: counted out."""
-    elects, confirms = vote.joined(before, after)
-    for first, second in (((before, before), (elects, confirms)), ((elects, confirms), (after, after))):
-        for (electing, _), (_, confirming) in itertools.product((first, second), repeat=2):
-            for quorum in itertools.combinations(electing.members, len(electing.members) - electing.k):
-                for holders in itertools.combinations(confirming.members, confirming.k + 1):
-                    assert set(quorum) & set(holders), (electing, confirming)
+def misses(electing: Circle, confirming: Circle) -> bool:
+    """Whether an election by the one can miss a commit by the other: k+1 holders, N-k answers, counted out."""
+    holders = set(confirming.members)
+    outside = len(set(electing.members) - holders)
+    answers, inside = len(electing.members) - electing.k, len(holders & set(electing.members))
+    unseen = len(holders) - inside  # may hold the commit, and are never asked
+    return max(0, answers - outside) + max(0, confirming.k + 1 - unseen) <= inside
+
+
+def test_counting_out() -> None:
+    """The short way of counting says what the long way says."""
+    for electing, confirming in itertools.product(CIRCLES[:12], repeat=2):
+        quorums = itertools.combinations(electing.members, len(electing.members) - electing.k)
+        holders = list(itertools.combinations(confirming.members, confirming.k + 1))
+        assert misses(electing, confirming) == any(not set(quorum) & set(holder) for quorum in quorums for holder in holders)
+
+
+def test_the_middle_fits_both_ends() -> None:
+    """Any election by either of two neighbours meets any commit by either, however far the ends are apart."""
+    for before, after in PAIRS:
+        middle = vote.joined(before, after)
+        for (electing, _), (_, confirming) in itertools.product(((before, before), middle), ((before, before), middle)):
+            assert not misses(electing, confirming), (before, after)
+        for (electing, _), (_, confirming) in itertools.product((middle, (after, after)), (middle, (after, after))):
+            assert not misses(electing, confirming), (before, after)
+
+
+def test_a_middle_fits_the_middle_before() -> None:
+    """A change that is begun before the end of the one before is stored everywhere: whoever holds the middle of before loses no commit."""
+    near = [(one, other) for one, other in PAIRS if len(set(one.members) ^ set(other.members)) + abs(one.k - other.k) == 1]
+    for before, between in near:
+        for after in (other for one, other in near if one == between):
+            first, second = vote.joined(before, between), vote.joined(between, after)
+            for electing, confirming in ((first[0], second[1]), (second[0], first[1])):
+                assert not misses(electing, confirming), (before, between, after)
 
 
 def test_k_fits_too() -> None:
@@ -95,6 +132,7 @@ def scene(mode: Mode, roster: Roster, followers: tuple[str, ...], externals: tup
     """a is the primary of TERM, and these stream: members through their slots."""
     rules = Rules("pgsql", roster.elects.members, mode, roster.elects.k, externals=externals)
     slots = {name: slot_name("pha", TERM, name) for name in rules.members}
+    slots.update({name: outside_slot("pha", name) for name in externals})
     rows = tuple(Follower(name, "streaming", "", Lsn(9), slots.get(name, "")) for name in followers)
     instance = Instance(Run.PRIMARY, Lsn(9), names=quorum_names(rules.under(roster), "a"), followers=rows)
     return Scene("a", rules, State(TERM, reign=TERM, roster=roster), instance, online=frozenset(rules.members), dc="c")
@@ -136,6 +174,15 @@ def test_a_name_that_two_have_does_not_count() -> None:
     assert choose_names(there) == 'ANY 1 ("b", "c")'
 
 
+def test_who_has_no_slot_does_not_count() -> None:
+    """It could come back while its lost connection is still there, and count twice. Every primary makes the slot."""
+    there = scene(Mode.QUORUM, listed(THREE), ("b", "c", "x"), ("x",))
+    assert outsiders(there) == ("x",)
+    assert missing_slots(there) == ("pha_outside_x",)
+    rows = tuple(row._replace(slot="") if row.name == "x" else row for row in there.instance.followers)
+    assert outsiders(there._replace(instance=there.instance._replace(followers=rows))) == ()
+
+
 def test_the_set_of_a_change_names_no_outsider() -> None:
     joint = listed(*vote.joined(Circle(("a", "b", "c", "d"), 1), THREE))
     there = scene(Mode.SYNC, joint, ("b", "c", "d", "x"), ("x",))
@@ -157,6 +204,80 @@ def test_the_configuration_is_changed_and_changed_back() -> None:
     assert not cib.banned(tree, "c", "c")
     back = cib.without_ban(cib.with_value(new, ["p"], "node_list", "a b c"), ["c"], "c")
     assert cib.canonical(back) == cib.canonical(tree)
+
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def ground(count: int = 0, absent: str = "", read: str = "") -> cli_member.Ground:
+    """Three members, node1 is primary; others show the list of before or nothing."""
+    xml = (SAMPLES / "cib-healthy.xml").read_text()
+    xml = xml.replace('<nvpair id="pgsql-node_list"', f'<nvpair id="n-k" name="sync_count" value="{count}"/><nvpair id="pgsql-node_list"')
+    xml = xml.replace('<nvpair id="pgsql-node_list"', f'<nvpair id="n-r" name="read_node_list" value="{read}"/><nvpair id="pgsql-node_list"')
+    tree = cib.read(xml)
+    cluster, named = text.cluster(cli_status.parse(xml)), cli.the_set(text.replicated_sets(cli_status.parse(xml)))
+    if absent:
+        cluster = cluster._replace(members={**cluster.members, absent: cluster.members[absent]._replace(online=False)})
+    roster = listed(Circle(named.nodes, 1))
+    votes = {node: Vote(TERM, reign=TERM if node == "node1" else NEVER, roster=roster) for node in cluster.online}
+    return cli_member.Ground(cli.Site(cluster, named), tree, votes, cli_status.rules(named))
+
+
+SEEN = {"primary": {}, "data": False, "mark": "", "system_identifier": "", "missing": [], "free": 1, "version": "", "major": 15, "promised": "0."}
+
+
+def refused(checks: list[Check]) -> str:
+    return "; ".join(check.seen for check in checks if check.answer is Told.NO)
+
+
+def test_adding_needs_every_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a clone of hours ends in a wait for a node that is down."""
+    monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
+    assert "node3 cannot store" in refused(cli_member.add_checks(ground(absent="node3"), "node2", SEEN))
+    assert "cannot store" not in refused(cli_member.add_checks(ground(), "node2", SEEN))
+    assert "cannot store" not in refused(cli_member.add_checks(ground(absent="node3"), "node3", SEEN))
+
+
+def test_sync_count_has_to_fit_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the agents would refuse their configuration, on all nodes at once."""
+    monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
+    assert "sync_count is 2" in refused(cli_member.remove_checks(ground(count=2), "node3"))
+    assert "sync_count" not in refused(cli_member.remove_checks(ground(count=1), "node3"))
+
+
+def test_readers_keep_their_instances() -> None:
+    """PostgreSQL runs where it only reads, too; the watcher on members only."""
+    there = ground(read="node8 node9")
+    assert there.sizes["msPostgresql"] == 5
+    tree = cib.with_meta(there.tree, ["msPostgresql"], "clone-max", "4")
+    assert cib.meta(cli_member.with_sizes(tree, there), "msPostgresql", "clone-max") == "5"
+    assert cib.meta(cli_member.with_sizes(there.tree, there), "msPostgresql", "clone-max") == cib.meta(there.tree, "msPostgresql", "clone-max")
+
+
+def test_a_maintenance_that_was_left_is_known_as_ours() -> None:
+    """A command that was killed in it is run again, and ends it; that of a person stays."""
+    tree = cib.with_meta(ground().tree, ["vip-slave"], "maintenance", "true")
+    left = cib.with_hold(tree, cib.unheld(tree, ["msPostgresql", "vip-slave"]))
+    assert cib.holds(left) == ["msPostgresql"]
+    assert cib.unheld(left, ["msPostgresql", "vip-slave"]) == ["msPostgresql"]
+    again = ground()._replace(tree=left)
+    assert "msPostgresql" in cli_member.remove_steps(again, "node3", argparse.Namespace(timeout=1.0), print)[0].what
+
+
+def test_a_status_tells_of_a_change() -> None:
+    """While the primary's list is not the wished one."""
+    there = ground()
+    assert cli_status.change(there.votes, there.rules, ("node1",)) == ""
+    assert "node1 node2 node3" in cli_status.change(there.votes, there.rules._replace(members=("node1", "node2")), ("node1",))
+
+
+def test_who_is_not_in_the_list_yet_is_no_target() -> None:
+    """It would lose its election, after the old primary has stepped down."""
+    there = ground()
+    rules = there.rules.under(listed(Circle(("node1", "node2", "node3"), 1), Circle(("node1", "node2"), 1)))
+    switching = cli_switch.Ground(there.site.cluster, there.site.named, there.votes, rules)
+    assert "list of members" in " ".join(reason for reason, _ in cli_switch.unfit(switching, "node3"))
+    assert "list of members" not in " ".join(reason for reason, _ in cli_switch.unfit(switching, "node2"))
 
 
 def test_wrong_usage() -> None:

@@ -240,6 +240,12 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(rows=rows(node3={"state": None})), State.DEGRADED, ("node3 does not stream", "cls_check")),
         (healthy(rows=rows(node3={"repair": "rewind 35 pg_rewind: 120/340 MB"})), State.DEGRADED, ("being repaired", "35")),
         (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("given up: no room", "cls_rebuild_slave")),
+        (healthy(change="members change: a b now, a b c wished"), State.DEGRADED, ("members change", "cls_member list")),
+        (
+            healthy(bans=(Ban("pha4pgsql-no-member-msPostgresql-node3", "msPostgresql", "node3", "", ""),)),
+            State.DEGRADED,
+            ("kept off node3", "cls_member add node3"),
+        ),
         (
             healthy(bans=(Ban("cli-ban-x", "msPostgresql", "node3", "", ""),)),
             State.DEGRADED,
