@@ -73,7 +73,7 @@ def clone(request: Mapping[str, Any], say: Say) -> dict[str, Any]:
             told[0] = seen.percent
             say(f"{seen.percent} % of {seen.total >> 10} MB")
 
-    one = repair.Repair(settings, node, repair.Wish(rewind=False), say, hear)
+    one = repair.Repair(settings, node, repair.Wish(rewind=False, rate=request["rate"]), say, hear)
     one.acquire()
     try:
         one.clone()

@@ -1,4 +1,4 @@
-"""cls_member under load: five members become three and five again, with the primary killed in the middle of each change."""
+"""cls_member under load: five members become three and five again, however it is interrupted; a standby outside confirms meanwhile."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from drill import change_of_role
 from pha4pgsql.lab_words import PGDATA, Plan
 
 if TYPE_CHECKING:
+    import subprocess
+
     from drill import Drill
 
     from pha4pgsql.system import Completed
 
-PLAN = Plan("live-members", size=5, settings=(("pgsql_rep_mode", "quorum"),))
+PLAN = Plan("live-members", size=5, settings=(("pgsql_rep_mode", "quorum"), ("pgsql_external_standby_node_list", "dr1")))
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -92,23 +94,105 @@ def test_three_fail_over(cluster: Drill) -> None:
     change_of_role(cluster, "kill-postgres")
 
 
-def test_members_are_added_under_load(cluster: Drill) -> None:
-    """One whose data is gone is cloned, one comes back with what it has; the primary is killed in the middle of the first."""
+OUTSIDE = "/pgsql/dr1"
+"""Where a server that Pacemaker knows nothing of has its data, on a node that is no member."""
+
+
+def outside(drill: Drill, node: str) -> None:
+    """A standby as an operator of a disaster site makes it: a copy, its name, the slot that every primary has for it."""
+    conninfo = f"host={drill.lab.writer_vip} user=replication application_name=dr1"
+    copy = ["pg_basebackup", "-D", OUTSIDE, "-d", conninfo, "-X", "stream", "-c", "fast", "-S", "pgsql_outside_dr1"]
+    drill.must(node, *copy, user="postgres", timeout=100)
+    lines = f"primary_conninfo = '{conninfo}'\nprimary_slot_name = 'pgsql_outside_dr1'\nsynchronous_standby_names = ''\n"
+    drill.must(node, "sh", "-c", f'printf "{lines}" >> {OUTSIDE}/postgresql.auto.conf; touch {OUTSIDE}/standby.signal', user="postgres")
+    drill.must(node, "pg_ctl", "-D", OUTSIDE, "-l", "/tmp/dr1.log", "-w", "start", user="postgres")
+
+
+def test_a_standby_outside_confirms(cluster: Drill) -> None:
+    """While it streams each commit is on it and on a member; its loss stalls none for long, and a new primary takes it up again."""
     drill = cluster
-    gone = [name for name in drill.lab.members if name not in listed(drill)["elects"]]
-    first, second = gone
-    drill.must(first, "sh", "-c", f"rm -rf {PGDATA}/* /var/lib/pgsql/tmp/pgsql.state")
+    node = next(name for name in drill.lab.members if name not in listed(drill)["elects"])
+    outside(drill, node)
+    drill.until(lambda: drill.names(drill.primary()).startswith("ANY 2 (") and '"dr1"' in drill.names(drill.primary()), "dr1 is named")
+    with drill.writing() as writing:
+        row = drill.sql(drill.primary(), "create table seen_outside as select 1; select pg_current_wal_lsn()")
+        assert drill.sql(node, "select to_regclass('seen_outside') is not null or pg_last_wal_receive_lsn() >= '" + row + "'") == "t"
+        change_of_role(drill, "kill-postgres")
+        drill.until(lambda: '"dr1"' in drill.names(drill.primary()), "the new primary names dr1")
+        writing.wait(50)
+        began = time.monotonic()
+        drill.must(node, "pg_ctl", "-D", OUTSIDE, "-m", "immediate", "stop", user="postgres")
+        writing.wait(50, after=began)
+        print(f"dr1 killed: outage {writing.outage(began):.2f} s, the set is {drill.names(drill.primary())}")
+        assert writing.outage(began) < 10
+        drill.until(
+            lambda: drill.names(drill.primary()).startswith("ANY 1 (") and '"dr1"' not in drill.names(drill.primary()), "dr1 is named no more"
+        )
+    assert drill.lost(writing) == []
+    drill.must(node, "rm", "-rf", OUTSIDE)
+
+
+def copying(drill: Drill, node: str) -> subprocess.Popen[str]:
+    """cls_member add, in the middle of its copy."""
+    running = drill.lab.popen(node, ["cls_member", "add", node, "--yes", "--max-rate", "2M"])
+    drill.until(lambda: drill.lab.run(node, ["test", "-d", f"{PGDATA}.copy/base"]).ok or running.poll() is not None, "the copy grows")
+    assert running.poll() is None, running.communicate()
+    return running
+
+
+def test_adding_is_interrupted(cluster: Drill) -> None:
+    """SIGINT and SIGKILL in the middle of the copy, for a node without data: the same command, run again, ends it."""
+    drill = cluster
+    node = next(name for name in drill.lab.members if name not in listed(drill)["elects"])
+    drill.must(node, "sh", "-c", f"rm -rf {PGDATA}/* /var/lib/pgsql/tmp/pgsql.state")
+    with drill.writing() as writing:
+        for signal, code in (("INT", 130), ("KILL", -9)):
+            running = copying(drill, node)
+            assert drill.lab.run(node, ["pkill", f"-{signal}", "-f", "cls_member"]).ok
+            running.communicate(timeout=60)
+            print(f"SIG{signal}: exit {running.returncode}, {drill.status().get('change')}")
+            assert running.returncode in {code, 128 + abs(code)}, running.returncode
+            assert node not in listed(drill)["confirms"]
+        done = member(drill, node, "add", node, "--yes")
+        assert done.ok, done
+        print(done.err)
+        drill.until(lambda: node in listed(drill)["confirms"], f"{node} is a member")
+        writing.wait(50)
+    assert drill.lost(writing) == []
+
+
+def test_a_member_is_added_under_load(cluster: Drill) -> None:
+    """One comes back with what it has; the primary is killed in the middle."""
+    drill = cluster
+    node = next(name for name in drill.lab.members if name not in listed(drill)["elects"])
     with drill.writing() as writing:
         drill.until(lambda: not listed(drill)["joint"], "no change is under way")
-        killed_in_the_middle(drill, first, "add", first)
-        drill.until(lambda: first in listed(drill)["elects"], f"{first} is a member")
         began = time.monotonic()
-        done = member(drill, second, "add", second, "--yes")
-        assert done.ok, done
-        assert done.out.endswith(f"{second} is a member of msPostgresql\n")
-        print(done.err)
+        killed_in_the_middle(drill, node, "add", node)
         drill.until(lambda: is_list(drill, list(drill.lab.members), 2), "five members, two confirm")
-        print(f"{second} added in {time.monotonic() - began:.1f} s, outage {writing.outage(began):.2f} s")
+        print(f"{node} added in {time.monotonic() - began:.1f} s, outage {writing.outage(began):.2f} s")
+        writing.wait(50)
+    assert drill.lost(writing) == []
+
+
+def test_a_dead_member_is_removed(drill: Drill) -> None:
+    """Its node is off: nobody waits for it; switched on again it stays out, and comes back as any other."""
+    node = next(name for name in drill.lab.members if name != drill.primary())
+    worker = next(name for name in drill.lab.members if name != node)
+    with drill.writing() as writing:
+        drill.lab.crash(node)
+        drill.until(lambda: node not in drill.up, f"{node} is off")
+        done = member(drill, worker, "remove", node, "--yes")
+        assert done.ok, done
+        print(done.err)
+        four = [name for name in drill.lab.members if name != node]
+        drill.until(lambda: is_list(drill, four, 2), "four members, two confirm")
+        drill.lab.boot(node)
+        drill.until(lambda: any(row["name"] == node and row["online"] for row in drill.status(worker)["nodes"]), f"{node} is online")
+        assert not drill.runs(node)
+        done = member(drill, node, "add", node, "--yes")
+        assert done.ok, done
+        drill.until(lambda: is_list(drill, list(drill.lab.members), 2), "five members, two confirm")
         writing.wait(50)
     assert drill.lost(writing) == []
 
