@@ -241,7 +241,7 @@ def not_yet(ground: Ground, node: str, *, member: bool) -> str:
     inside = (node in roster.elects.members, node in roster.confirms.members)
     if inside != (member, member):
         return f"{'in the middle of the change: ' if inside[0] != inside[1] else ''}{waits_for(ground)}"
-    behind = [name for name in staying if name not in ground.votes or ground.votes[name].roster != roster]
+    behind = [name for name in staying if name not in ground.votes or not vote.alike(ground.votes[name].roster, roster)]
     return f"the list is not stored yet on {' '.join(behind)}" if behind else ""
 
 
@@ -260,7 +260,7 @@ def _streaming(ground: Ground) -> list[str]:
     shown = ground.site.cluster.attribute(f"{ground.name}-data-status")
     return [
         node for node, value in shown.items()
-        if value.startswith("STREAMING|") and node in ground.votes and ground.votes[node].roster == ground.roster
+        if value.startswith("STREAMING|") and node in ground.votes and vote.alike(ground.votes[node].roster, ground.roster)
     ]  # fmt: skip
 
 

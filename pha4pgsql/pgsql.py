@@ -17,6 +17,7 @@ from pha4pgsql.vote import (
     Lost,
     Waiting,
     able,
+    alike,
     await_timeline,
     cut,
     divergence,
@@ -878,7 +879,7 @@ def _change(scene: Scene, *, until: float) -> Look:
 
 def _next_list(scene: Scene) -> Roster | str:
     """The next list of members, or why none is stored now. Who joins has to stream, and to know the list of before."""
-    ready = [follower.name for follower in followers_of(scene) if scene.vote(follower.name).roster == scene.state.roster]
+    ready = [follower.name for follower in followers_of(scene) if alike(scene.vote(follower.name).roster, scene.state.roster)]
     return next_roster(scene.state, scene.wish.circle, dict(scene.votes), scene.me, ready)
 
 

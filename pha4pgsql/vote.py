@@ -339,11 +339,22 @@ def newest_list(own: Roster, votes: Mapping[str, Vote]) -> Roster | None:
     while True:
         shown = [own, *(votes[node].roster for node in own.elects.members if node in votes and votes[node].roster.listed)]
         newest = max(shown, key=lambda roster: roster.number)
-        if any(roster.number == newest.number and roster != newest for roster in shown):
+        if any(roster.number == newest.number and not alike(roster, newest) for roster in shown):
             return None
         if newest.number == own.number:
             return own
         own = newest
+
+
+def alike(one: Roster, other: Roster) -> bool:
+    """Whether two lists are the same. The first ones are made of the parameters on each node: their order may have changed meanwhile.
+
+    >>> first = Roster(NEVER, 0, Circle(("a", "b"), 1), Circle(("a", "b"), 1))
+    >>> alike(first, Roster(NEVER, 0, Circle(("b", "a"), 1), Circle(("b", "a"), 1))), alike(first, first._replace(count=1))
+    (True, False)
+    """
+    halves = [[(set(half.members), half.k, half.strict) for half in (roster.elects, roster.confirms)] for roster in (one, other)]
+    return one.number == other.number and halves[0] == halves[1]
 
 
 def newest_roster(votes: Iterable[Vote]) -> Roster:
@@ -418,7 +429,7 @@ def waited_for(roster: Roster, votes: Mapping[str, Vote], wish: Circle) -> list[
     All that stay, or come; and in any case more than k of those by whom commits are confirmed, so that no election by the list before
     misses all of them.
     """
-    missing = [node for node in roster.elects.members if node not in votes or votes[node].roster != roster]
+    missing = [node for node in roster.elects.members if node not in votes or not alike(votes[node].roster, roster)]
     voices = [node for node in roster.confirms.members if node not in missing]
     return missing if len(voices) <= roster.confirms.k else [node for node in missing if node in wish.members]
 

@@ -176,7 +176,7 @@ def test_a_member_is_added_under_load(cluster: Drill) -> None:
 
 
 def test_a_dead_member_is_removed(drill: Drill) -> None:
-    """Its node is off: nobody waits for it; switched on again it stays out, and comes back as any other."""
+    """Its node is off: nobody waits for it; switched on again it stays out, and comes back as any other, killed in its maintenance or not."""
     node = next(name for name in drill.lab.members if name != drill.primary())
     worker = next(name for name in drill.lab.members if name != node)
     with drill.writing() as writing:
@@ -190,11 +190,23 @@ def test_a_dead_member_is_removed(drill: Drill) -> None:
         drill.lab.boot(node)
         drill.until(lambda: any(row["name"] == node and row["online"] for row in drill.status(worker)["nodes"]), f"{node} is online")
         assert not drill.runs(node)
+        running = drill.lab.popen(node, ["cls_member", "add", node, "--yes"])
+        drill.until(lambda: held(drill) or running.poll() is not None, "the moment of maintenance")
+        assert drill.lab.run(node, ["pkill", "-KILL", "-f", "cls_member"]).ok
+        running.communicate(timeout=60)
+        assert held(drill)
         done = member(drill, node, "add", node, "--yes")
         assert done.ok, done
+        print(done.err)
+        assert not held(drill)
         drill.until(lambda: is_list(drill, list(drill.lab.members), 2), "five members, two confirm")
         writing.wait(50)
     assert drill.lost(writing) == []
+
+
+def held(drill: Drill) -> bool:
+    """Whether a command of ours has, or has left, resources in maintenance."""
+    return "pha4pgsql-hold-" in drill.must(drill.up[0], "cibadmin", "--query", "--scope=resources").out
 
 
 def test_five_fail_over(cluster: Drill) -> None:

@@ -40,6 +40,16 @@ def test_an_old_vote_is_read() -> None:
     assert vote.parse_vote(text.rpartition(";roster=")[0]).roster == UNLISTED
 
 
+def test_the_order_of_a_list_is_of_no_matter() -> None:
+    """Two nodes that stored their first list before and after somebody reordered node_list elect all the same."""
+    first, other = (Roster(NEVER, 0, Circle(tuple(names), 1), Circle(tuple(names), 1)) for names in ("abc", "cab"))
+    shown = {"b": Vote(roster=other), "c": Vote(roster=first)}
+    assert vote.newest_list(first, shown) == first
+    assert vote.waited_for(first, {"a": Vote(roster=first), **shown}, THREE) == []
+    different = Roster(NEVER, 0, Circle(("a", "b"), 1), Circle(("a", "b"), 1))
+    assert vote.newest_list(first, {"b": Vote(roster=different)}) is None
+
+
 def test_lists_survive_the_files() -> None:
     roster = listed(Circle(("node-1", "node.2", "c"), 1), Circle(("node-1", "c"), 2, strict=True))
     assert vote.parse_state(vote.state_text(State(roster=roster))).roster == roster
