@@ -797,6 +797,8 @@ def _wire(value: object) -> str:
         return str(value).lower()
     if isinstance(value, Mode):
         return value.value
+    if isinstance(value, tuple):
+        return " ".join(value)
     return "" if value is None else str(value)
 
 
