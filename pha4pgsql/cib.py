@@ -410,6 +410,31 @@ def with_value(cib: Element, names: Sequence[str], name: str, value: str) -> Ele
     return new
 
 
+def clones_of(cib: Element, kind: str, resource: str) -> list[tuple[str, str]]:
+    """Return the clones and primitives of this kind that belong to one of several sets: a watcher says for whom it speaks."""
+    found = primitives(cib, "pha4pgsql", kind)
+    return [(top, one) for top, one in found if one == resource or parameters(cib, one).get("resource") == resource]
+
+
+def with_bans(live: Element, new: Element, resource: str) -> Element:
+    """Return the new configuration with PostgreSQL kept off those who are no more in its lists, and off nobody who is.
+
+    Else Pacemaker, which only knows how many instances there may be, could stop another one than theirs.
+    """
+    before, after = (_listed(tree, resource) for tree in (live, new))
+    tops = [top for kind in ("pgsql", "pgwatch") for top, _ in clones_of(new, kind, resource)]
+    for node in before - after if after else ():
+        new = with_ban(new, tops, node)
+    for node in after:
+        new = without_ban(new, tops, node)
+    return new
+
+
+def _listed(cib: Element, resource: str) -> set[str]:
+    given = parameters(cib, resource)
+    return {*given.get("node_list", "").split(), *given.get("read_node_list", "").split()}
+
+
 def ban_id(resource: str, node: str) -> str:
     """The name of the constraint that keeps a resource off a node which is no member. Not one of those that config.pcs makes."""
     return f"{NO_MEMBER}{resource}-{node}"

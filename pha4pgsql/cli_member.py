@@ -87,9 +87,7 @@ class Ground(NamedTuple):
         return tuple(primitive for kind in ("pgsql", "pgwatch") for _, primitive in self._ours(kind))
 
     def _ours(self, kind: str) -> list[tuple[str, str]]:
-        """Of several sets, this one's only: a watcher says for whom it speaks."""
-        found = cib.primitives(self.tree, "pha4pgsql", kind)
-        return [(top, one) for top, one in found if one == self.name or cib.parameters(self.tree, one).get("resource") == self.name]
+        return cib.clones_of(self.tree, kind, self.name)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -129,7 +129,7 @@ def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
         live = _live(upgrade=False)
     _refuse_collisions(settings, wanted, live)
     wanted = _with_primary(settings, wanted, live)
-    new = cib.merge(live, wanted)
+    new = cib.with_bans(live, cib.merge(live, wanted), settings.pgsql_resource)
     lines = cib.changes(live, new)
     _refuse_fencing_without_device(new)
     _refuse_second_set(settings, new)

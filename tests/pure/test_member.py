@@ -216,6 +216,15 @@ def test_the_configuration_is_changed_and_changed_back() -> None:
     assert cib.canonical(back) == cib.canonical(tree)
 
 
+def test_setup_keeps_postgres_off_who_was_taken_out() -> None:
+    """Pacemaker knows a number of instances only: with one fewer it could stop any. Who is named again may run again."""
+    live = cib.read(CIB)
+    fewer = cib.with_bans(live, cib.with_value(live, ["p"], "node_list", "a b"), "p")
+    assert [cib.banned(fewer, "c", node) for node in "abc"] == [False, False, True]
+    again = cib.with_bans(fewer, cib.with_value(fewer, ["p"], "node_list", "a b c"), "p")
+    assert cib.canonical(again) == cib.canonical(live)
+
+
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
