@@ -14,11 +14,12 @@ from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailu
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lxml.etree import _Element as Element
 
     from pha4pgsql.config import Config
+    from pha4pgsql.words import Vote
 
 OLDEST_SCHEMA = (3, 9)
 """Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
@@ -196,18 +197,23 @@ def _refuse_fencing_without_device(new: Element) -> None:
 def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> None:
     """Refuse to change under a running set what its members must agree on, or by which they are found."""
     cluster = _cluster(live)
-    if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
-        return
     before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
     changed = [name for name in ONLY_STOPPED if before.get(name) != after.get(name)]
-    if before and any(before.get(name) != after.get(name) for name in LISTED):
+    if before and any(before.get(name) != after.get(name) for name in LISTED) and _has_history(settings):
         refuse_list(cluster, settings.pgsql_resource, before.get("node_list", "").split(), after.get("node_list", "").split())
         print("members change step by step, under the primary: cls_member list shows how far they are")
+    if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
+        return
     if before and changed:
         lines = "".join(f"\n  {name}: {before.get(name, '')!r} -> {after.get(name, '')!r} ({ONLY_STOPPED[name]})" for name in changed)
         raise ClusterRefusal(
             f"cannot change while {settings.pgsql_resource} runs, nothing was changed:{lines}", "cls_stop, then cls_setup, then cls_start"
         )
+
+
+def _has_history(settings: Config) -> bool:
+    """Whether some member has ever had a primary; before that node_list is what counts, as often as it is corrected."""
+    return "CIB_file" in os.environ or any(shown.eras for shown in cli_status.votes(settings.pgsql_resource, timeout=3.0).values())
 
 
 def _refuse_to_lose_a_voice(settings: Config, live: Element, new: Element) -> None:
@@ -234,13 +240,17 @@ def refuse_list(cluster: text.Cluster, resource: str, before: Sequence[str], aft
         raise ClusterRefusal(f"{leaving[0]} is the primary and cannot be removed, nothing was changed", "let another node take over first")
     if "CIB_file" not in os.environ:
         shown = cli_status.votes(resource, timeout=3.0)
-        there = [node for node in before if node in after and node in cluster.online]
-        unlisted = [node for node in there if node not in shown or not shown[node].roster.listed]
+        unlisted = [node for node in before if node in after and not shows_list(cluster, shown, node)]
         if unlisted:
             raise ClusterRefusal(
                 f"{' '.join(unlisted)}: no stored list of members is shown there, nothing was changed",
-                "is the node up, with the same version of pha4pgsql as the others?",
+                "bring the node up, with the same version of pha4pgsql as the others; or take it out, too, if it is lost for good",
             )
+
+
+def shows_list(cluster: text.Cluster, shown: Mapping[str, Vote], node: str) -> bool:
+    """Whether a node is there and has a list. One that has none would take for one what is wished only; without one that stays no change ends."""
+    return node in cluster.online and node in shown and shown[node].roster.listed
 
 
 def _refuse_second_set(settings: Config, new: Element) -> None:

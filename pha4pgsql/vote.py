@@ -374,9 +374,19 @@ def enlist(state: State, roster: Roster) -> State | None:
 
 
 def enrol(state: State, wish: Rules, votes: Iterable[Vote]) -> State:
-    """The state with the newest list that may be stored: one that is shown, or, where there is none yet, what the parameters say."""
-    state = enlist(state, newest_roster(votes)) or state
-    return state if state.roster.listed else state._replace(roster=wish.roster)
+    """The state with the newest list that may be stored: one that is shown, or, where there is none yet, what the parameters say.
+
+    A node that has no list (its file is of an older version) takes any that is shown by, or to, one with a history before it believes the
+    parameters, which may have changed meanwhile. While nobody has a history, the parameters are what counts, as often as they change.
+    """
+    shown = list(votes)
+    newest = newest_roster(shown)
+    state = enlist(state, newest) or state
+    blank = not state.eras and state.promised == NEVER and state.roster.number == UNLISTED.number
+    if state.roster.listed and not blank:
+        return state
+    history = state.eras or any(vote.eras for vote in shown)
+    return state._replace(roster=newest if history and newest.listed and newest.number == UNLISTED.number else wish.roster)
 
 
 def joined(one: Circle, other: Circle) -> tuple[Circle, Circle]:

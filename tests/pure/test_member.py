@@ -13,7 +13,7 @@ from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, text, vote
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.checks import Check
 from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, step_names
-from pha4pgsql.words import NEVER, UNLISTED, Ballot, Circle, Follower, Instance, Lsn, Mode, Roster, Rules, Run, Scene, State, Vote
+from pha4pgsql.words import NEVER, UNLISTED, Ballot, Circle, Era, Follower, Instance, Lsn, Mode, Roster, Rules, Run, Scene, State, Vote
 
 TERM = Ballot(3, "a")
 THREE = Circle(("a", "b", "c"), 1)
@@ -31,6 +31,20 @@ def test_an_old_state_file_is_read() -> None:
     text = "".join(line for line in vote.state_text(State(TERM)).splitlines(keepends=True) if not line.startswith("roster="))
     assert vote.parse_state(text) == State(TERM)
     assert vote.enrol(State(TERM), Rules("pgsql", ("a", "b")), ()).roster == Roster(NEVER, 0, Circle(("a", "b"), 1), Circle(("a", "b"), 1))
+
+
+def test_whose_list_a_node_without_one_takes() -> None:
+    """Where there is a history: one that is shown, whatever it has promised; the parameters may have changed since. Else the parameters."""
+    first = Roster(NEVER, 0, Circle(("a", "b", "c"), 1), Circle(("a", "b", "c"), 1))
+    wish, shown = Rules("pgsql", ("a", "c")), [Vote(TERM, roster=first)]
+    old = State(TERM, (Era(2, Lsn(9), TERM),))
+    assert vote.enrol(old, wish, shown).roster == first
+    assert vote.enrol(old, wish, ()).roster == wish.roster
+    assert vote.enrol(State(), wish, shown).roster == wish.roster
+    assert vote.enrol(State(), wish, [Vote(TERM, old.eras, roster=first)]).roster == first
+    assert vote.enrol(State(roster=first), wish, ()).roster == wish.roster
+    assert vote.enrol(old._replace(roster=first), wish, ()).roster == first
+    assert vote.enrol(State(roster=listed(THREE)), wish, ()).roster == listed(THREE)
 
 
 def test_an_old_vote_is_read() -> None:
@@ -252,9 +266,9 @@ def refused(checks: list[Check]) -> str:
 def test_adding_needs_every_member(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a clone of hours ends in a wait for a node that is down."""
     monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
-    assert "node3 cannot store" in refused(cli_member.add_checks(ground(absent="node3"), "node2", SEEN))
-    assert "cannot store" not in refused(cli_member.add_checks(ground(), "node2", SEEN))
-    assert "cannot store" not in refused(cli_member.add_checks(ground(absent="node3"), "node3", SEEN))
+    assert "node3: no stored list" in refused(cli_member.add_checks(ground(absent="node3"), "node2", SEEN))
+    assert "no stored list" not in refused(cli_member.add_checks(ground(), "node2", SEEN))
+    assert "no stored list" not in refused(cli_member.add_checks(ground(absent="node3"), "node3", SEEN))
 
 
 def test_sync_count_has_to_fit_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
