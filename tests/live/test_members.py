@@ -100,8 +100,8 @@ OUTSIDE = "/pgsql/dr1"
 
 def outside(drill: Drill, node: str) -> None:
     """A standby as an operator of a disaster site makes it: a copy, its name, the slot that every primary has for it."""
-    conninfo = f"host={drill.lab.writer_vip} user=replication application_name=dr1"
-    copy = ["pg_basebackup", "-D", OUTSIDE, "-d", conninfo, "-X", "stream", "-c", "fast", "-S", "pgsql_outside_dr1"]
+    conninfo = f"host={drill.lab.writer_vip} user=replication passfile=/var/lib/pgsql/tmp/pgpass application_name=dr1"
+    copy = ["pg_basebackup", "-w", "-D", OUTSIDE, "-d", conninfo, "-X", "stream", "-c", "fast", "-S", "pgsql_outside_dr1"]
     drill.must(node, *copy, user="postgres", timeout=100)
     lines = f"primary_conninfo = '{conninfo}'\nprimary_slot_name = 'pgsql_outside_dr1'\nsynchronous_standby_names = ''\n"
     drill.must(node, "sh", "-c", f'printf "{lines}" >> {OUTSIDE}/postgresql.auto.conf; touch {OUTSIDE}/standby.signal', user="postgres")
