@@ -125,9 +125,7 @@ def main(argv: Sequence[str]) -> int:
         one.add_argument("node", metavar="NODE", help="the node, as crm_node -l names it")
         procedure.options(one, timeout=WAIT)
         if verb == "add":
-            one.add_argument(
-                "--max-rate", type=cli_repair.rate, default="", metavar="RATE", help="copy at most so many kB a second, or with M so many MB"
-            )
+            one.add_argument("--max-rate", type=cli_repair.rate, metavar="RATE", help="copy at most so many kB a second, or with M so many MB")
         one.set_defaults(body=body)
     listing = verbs.add_parser("list", help="show who is a member, and how far a change is")
     listing.add_argument("--json", action="store_true", help="the same for programs, as one JSON object")
@@ -318,7 +316,7 @@ def add_steps(ground: Ground, node: str, seen: Mapping[str, Any], there: Errand,
             undo_what=f"cls_member remove {node} takes it back",
         ),
         Step(
-            f"copy {ground.primary} to {node} ({seen['primary'].get('size', 0) >> 20} MB)", lambda: _clone(node, there, options.max_rate), copied,
+            f"copy {ground.primary} to {node} ({seen['primary'].get('size', 0) >> 20} MB)", lambda: _clone(node, there, options.max_rate or ""), copied,
             undo_what="nothing is left of half a copy",
         ),
         Step(f"let PostgreSQL run on {node}", lambda: _admit(node), runs, undo_what=f"cls_member remove {node} takes it back"),

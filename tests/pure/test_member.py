@@ -313,6 +313,14 @@ def test_who_is_not_in_the_list_yet_is_no_target() -> None:
     assert "list of members" not in " ".join(reason for reason, _ in cli_switch.unfit(switching, "node2"))
 
 
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[argparse.Namespace] = []
+    monkeypatch.setattr(cli_member, "_add", lambda options: given.append(options) or 0)
+    assert cli_member.main(["add", "node4"]) == 0
+    assert cli_member.main(["add", "node4", "--max-rate", "2M"]) == 0
+    assert [one.max_rate for one in given] == [None, "2M"]
+
+
 def test_wrong_usage() -> None:
     with pytest.raises(SystemExit) as end:
         cli_member.main(["add"])
