@@ -316,7 +316,7 @@ def add_steps(ground: Ground, node: str, seen: Mapping[str, Any], there: Errand,
             undo_what=f"cls_member remove {node} takes it back",
         ),
         Step(
-            f"copy {ground.primary} to {node} ({seen['primary'].get('size', 0) >> 20} MB)", lambda: _clone(node, there, options.max_rate or ""), copied,
+            f"copy {ground.primary} to {node} ({seen['primary'].get('size', 0) >> 20} MB)", lambda: _clone(node, there, options.max_rate), copied,
             undo_what="nothing is left of half a copy",
         ),
         Step(f"let PostgreSQL run on {node}", lambda: _admit(node), runs, undo_what=f"cls_member remove {node} takes it back"),
@@ -339,8 +339,8 @@ def _ending(ground: Ground, say: Say) -> list[Step]:
     return [Step(f"end the maintenance of {' '.join(left)}", end)] if left else []
 
 
-def _clone(node: str, there: Errand, rate: str) -> None:
-    there("clone", **_request(look(), node), rate=rate)
+def _clone(node: str, there: Errand, rate: str | None) -> None:
+    there("clone", **_request(look(), node), rate=rate or "")
 
 
 def _wish(node: str, say: Say, *, there: bool | None = None) -> None:

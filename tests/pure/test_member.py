@@ -315,7 +315,12 @@ def test_who_is_not_in_the_list_yet_is_no_target() -> None:
 
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[argparse.Namespace] = []
-    monkeypatch.setattr(cli_member, "_add", lambda options: given.append(options) or 0)
+
+    def add(options: argparse.Namespace) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr(cli_member, "_add", add)
     assert cli_member.main(["add", "node4"]) == 0
     assert cli_member.main(["add", "node4", "--max-rate", "2M"]) == 0
     assert [one.max_rate for one in given] == [None, "2M"]
