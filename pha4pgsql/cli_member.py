@@ -65,8 +65,7 @@ class Ground(NamedTuple):
 
     @property
     def primary(self) -> str:
-        found = self.site.cluster.where(self.name, "promoted")
-        return found[0] if len(found) == 1 else ""
+        return self.site.cluster.primary(self.name)
 
     @property
     def wished(self) -> tuple[str, ...]:
