@@ -472,18 +472,23 @@ def winners(scene: Scene) -> list[str]:
     return [node for node in able(dict(scene.votes), scene.rules, override=scene.override, row=scene.row) if runs(scene, node)]
 
 
-def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], bool, int, bool, int]:
+def stays(scene: Scene, node: str) -> bool:
+    """Whether a member is wished to stay one: a primary could not leave."""
+    return node in scene.wish.members
+
+
+def _fitness(scene: Scene, node: str) -> tuple[bool, bool, int, tuple[Ballot, Lsn], bool, int, bool, int]:
     """Whom to try first: not tagged nofailover, failed least, furthest, named by the operator, of the highest priority, not the DC; then the list.
 
-    A tagged node comes when nobody else would win: what only it holds must not be lost. The loss of a DC costs a second.
-    The first primary of all is by the order of node_list, as the walkthrough has it.
+    Next to the tag comes that it is to stay a member. A tagged node comes when nobody else would win: what only it holds must not be lost. The loss
+    of a DC costs a second. The first primary of all is by the order of node_list, as the walkthrough has it.
     """
     vote = scene.vote(node)
     place = (term_at(vote.eras, vote.lsn), vote.lsn)
     willing = not tagged(scene, node, "nofailover")
     off_dc = place[0] == NEVER or node != scene.dc
     named = node == scene.override
-    return (willing, -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -_index(scene, node))
+    return (willing, stays(scene, node), -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -_index(scene, node))
 
 
 def tagged(scene: Scene, node: str, tag: str) -> bool:
@@ -1038,7 +1043,11 @@ def standing_of(scene: Scene, node: str) -> tuple[str, str, str]:
         return f"{row.state}|{row.sync_state}".upper(), "HS:connected", "-INFINITY"
     names = scene.instance.names
     waits = names not in ("", NOBODY) and scene.state.said.owner != scene.me and node in named_in(names)
-    score = "-INFINITY" if node not in scene.others or tagged(scene, node, "nofailover") else str(100 + priority(scene, node))
+    score = (
+        "-INFINITY"
+        if node not in scene.others or tagged(scene, node, "nofailover")
+        else str(100 + priority(scene, node) if stays(scene, node) else 1)
+    )
     if scene.rules.mode is Mode.ASYNC:
         return "STREAMING|ASYNC", "HS:async", score if not lagging(scene, row) else "-INFINITY"
     if waits and scene.rules.mode is Mode.QUORUM:

@@ -12,7 +12,7 @@ from world import parse_names
 from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, text, vote
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.checks import Check
-from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, step_names
+from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, standing_of, step_names
 from pha4pgsql.words import NEVER, UNLISTED, Ballot, Circle, Era, Follower, Instance, Lsn, Mode, Roster, Rules, Run, Scene, State, Vote
 
 TERM = Ballot(3, "a")
@@ -311,6 +311,14 @@ def test_who_is_not_in_the_list_yet_is_no_target() -> None:
     switching = cli_switch.Ground(there.site.cluster, there.site.named, there.votes, rules)
     assert "list of members" in " ".join(reason for reason, _ in cli_switch.unfit(switching, "node3"))
     assert "list of members" not in " ".join(reason for reason, _ in cli_switch.unfit(switching, "node2"))
+
+
+def test_who_is_to_leave_is_preferred_last() -> None:
+    """As primary it could not leave; but where nobody else can win it still may."""
+    there = scene(Mode.QUORUM, listed(THREE), ("b", "c"))
+    assert standing_of(there, "b")[2] == "100"
+    leaving = there._replace(wish=there.wish._replace(members=("a", "c")))
+    assert (standing_of(leaving, "b")[2], standing_of(leaving, "c")[2]) == ("1", "100")
 
 
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
