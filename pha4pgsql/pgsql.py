@@ -74,11 +74,13 @@ from pha4pgsql.words import (
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-NOBODY = '"pha4pgsql-nobody"'
+OURS = "pha4pgsql-"
+"""No standby's name begins so."""
+NOBODY = f'"{OURS}nobody"'
 """A synchronous_standby_names that nobody can meet: commits wait, whoever is connected."""
 
-STEP = "pha4pgsql-step"
-"""A name that no standby has: the first one of the set in the middle of a change of members, see `step_names`."""
+STEP = f"{OURS}step"
+"""A name that no standby has: the first one of a set between two others, see `step_names`."""
 
 GRACE = 1.0
 """Seconds for which standbys may be missing before a primary says that it goes on alone."""
@@ -137,14 +139,37 @@ def quorum_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
     return f"ANY {rules.confirming.k} ({others})" if synchronous(rules) and others else ""
 
 
-def step_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
-    """The set in the middle of a change: any k of those who confirm before and after it, as walsenders show to have read it.
+def step_names(number: int, nodes: Sequence[str]) -> str:
+    """A set between two others: so many of these nodes, and walsenders show to have read it.
 
-    Under ANY every walsender has priority 1, under FIRST its place. With a name before all others that nobody has, no place is 1:
-    so each walsender shows by its priority which of the two sets it releases commits by, and one that is named no more shows 0.
+    Under ANY every walsender has priority 1, in a list of n names its place, 1 to n. With as many names before all others that nobody
+    has as there are confirmations, no place is one of the set before or after: so each walsender shows by its priority which of them
+    it releases commits by, and one that is named no more shows 0.
+
+    >>> step_names(2, ("b", "c"))
+    'FIRST 2 ("pha4pgsql-step", "pha4pgsql-step-2", "b", "c")'
     """
-    names = ", ".join(f'"{node}"' for node in (STEP, *(node for node in nodes or rules.confirming.members if node != me)))
-    return f"FIRST {rules.confirming.k} ({names})"
+    steps = (STEP, *(f"{STEP}-{place}" for place in range(2, number + 1)))
+    return f"FIRST {number} ({', '.join(quoted(name) for name in (*steps, *nodes))})"
+
+
+def is_step(names: str) -> bool:
+    """Whether this is a set between two others."""
+    return names.startswith("FIRST ") and STEP in named_in(names)
+
+
+def number_in(names: str) -> int:
+    """How many confirmations a set that we wrote asks for.
+
+    >>> number_in(""), number_in('"b"'), number_in('2 ("b", "c")'), number_in('ANY 3 ("b", "c", "d")')
+    (0, 1, 2, 3)
+    """
+    head = names.partition("(")[0].split()
+    return int(head[-1]) if head and head[-1].isdigit() else int(bool(names))
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def synchronous(rules: Rules) -> bool:
@@ -570,7 +595,14 @@ def promote(scene: Scene) -> Procedure:
     roster = verdict.roster._replace(term=ballot, count=0)  # newer than what an older primary may still hand out
     state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said, roster=roster)
     scene = scene._replace(state=state)
-    scene = yield [Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]
+    first = first_names(scene, followers)
+    if number_in(scene.instance.names_shown or "") < number_in(first):  # k was raised since PostgreSQL started
+        scene = yield [Store(state), Name(first)]
+        while scene.instance.names_shown != first:  # a walsender that begins before releases commits by fewer confirmations
+            if scene.left < MARGIN:
+                return Outcome(False, "PostgreSQL has not read its new synchronous_standby_names")
+            scene = yield []
+    scene = yield [Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote()]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
             return Outcome(False, f"PostgreSQL did not become primary (it is {scene.instance.run.value})")
@@ -828,6 +860,8 @@ def _steer(scene: Scene, *, until: float) -> Look:
             scene = yield [Name(choose_names(scene))]
             scene = yield []
             scene = yield [Nudge()]
+        elif is_step(names) and not scene.state.roster.joint:
+            scene = yield []  # until it is in force
         elif alone and enough:
             return (yield from _rejoin(scene, until=until))
         elif alone and not rules.confirming.strict:
@@ -870,6 +904,12 @@ def _change(scene: Scene, *, until: float) -> Look:
                 return scene
             scene = yield []  # the others store it within a second or two
             continue
+        if not scene.state.roster.joint and not settled(scene):
+            if not begun:
+                return scene
+            scene = yield from _steer(scene, until=until)
+            scene = yield []
+            continue
         caught_up = not scene.state.roster.joint or not synchronous(scene.rules)
         if not caught_up:
             scene, caught_up = yield from _catch_up(scene, until=until)
@@ -894,7 +934,7 @@ def _catch_up(scene: Scene, *, until: float) -> Generator[Sequence[Action], Scen
     The position is read after the set was seen in force, and counts only as long as nothing else has changed.
     """
     ground, position = _ground(scene), None
-    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):
+    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):
         if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:
             return scene, True
         scene = yield [Nudge()] if position is not None else []
@@ -903,11 +943,29 @@ def _catch_up(scene: Scene, *, until: float) -> Generator[Sequence[Action], Scen
 
 
 def in_force(scene: Scene) -> bool:
-    """Whether no walsender releases a commit by an older set any more: new ones begin with it, all that are there show its priorities."""
+    """Whether no walsender releases a commit by the set before any more: new ones begin with this one, all that are there show its priorities.
+
+    A walsender without a flush position shows 0, whatever it has read; a copy that is being made (`backup`) releases nothing.
+    """
     instance = scene.instance
     places = {node: place for place, node in enumerate(instance.names.split('"')[1::2], 1)}
-    named = instance.names == step_names(scene.rules, scene.me, candidates(scene)) and instance.names_shown == instance.names
-    return named and all(follower.priority == places.get(follower.name, 0) for follower in instance.followers)
+    if instance.names.startswith("ANY"):
+        places = dict.fromkeys(places, 1)
+    prefix, known = outside_slot(scene.rules.slot_prefix, ""), {*scene.others, *scene.rules.externals}
+    rows = [row for row in instance.followers if row.state != "backup"]
+    unknown = any(row.flush is None and (row.name in known or row.slot.startswith(prefix)) for row in rows)
+    return instance.names_shown == instance.names and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)
+
+
+def settled(scene: Scene) -> bool:
+    """Whether the set is the one of the stored list, of members only, and in force: what a change of the list begins with.
+
+    Else a walsender might still know the set of the change before, whose places this one could share.
+    """
+    if not synchronous(scene.rules):
+        return True
+    names = scene.instance.names
+    return not is_step(names) and not outside_in(scene) and names == choose_names(scene) and in_force(scene)
 
 
 def lacking(scene: Scene) -> bool:
@@ -916,7 +974,7 @@ def lacking(scene: Scene) -> bool:
         return True
     streaming = {follower.name for follower in followers_of(scene)}
     named = named_in(scene.instance.names)
-    if named & set(scene.rules.externals) - set(outsiders(scene)):
+    if set(outside_in(scene)) - set(outsiders(scene)) or (is_step(scene.instance.names) and not scene.state.roster.joint):
         return True
     return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.confirming.k and bool(named)
 
@@ -933,9 +991,11 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
 
     Only while nothing else happens meanwhile: with another statement, set or term the position is not the right one.
     """
-    ground, position = _ground(scene), scene.instance.lsn
-    while position is not None and _ground(scene) == ground and scene.elapsed <= until:
-        if _confirmed(scene, position) >= scene.rules.confirming.k:
+    ground, position = _ground(scene), None
+    while _ground(scene) == ground and scene.elapsed <= until:
+        if position is None and in_force(scene):
+            position = scene.instance.lsn
+        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:
             spoken = store(scene.state, _statement(scene, ""))
             scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
             return (yield [StoreRow(spoken.said)]) if spoken and scene.rules.row else scene
@@ -949,25 +1009,54 @@ def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str, Roster]:
 
 
 def choose_names(scene: Scene) -> str:
-    """The final synchronous_standby_names of a primary: all candidates in quorum mode, k of them that stream in sync mode.
+    """The synchronous_standby_names that a primary has to have next.
+
+    Standbys outside of the cluster come and go by a set between two others, each seen in force before the next: see docs/safety.md, rule 9.
+    """
+    names, k, inside = scene.instance.names, scene.rules.confirming.k, candidates(scene)
+    if scene.state.roster.joint:
+        return step_names(k, inside)
+    named, wanted = outside_in(scene), outsiders(scene) if isinstance(_next_list(scene), str) else ()
+    if names in ("", NOBODY):
+        return plain_names(scene, ())
+    if is_step(names):
+        if not in_force(scene):
+            return names
+        new = [name for name in wanted if name not in named][: max(0, number_in(names) - k - len(named))]
+        return plain_names(scene, (*named, *new))
+    kept, number = tuple(name for name in named if name in wanted), k + len(named)
+    if set(named) == set(wanted) or not in_force(scene):
+        return plain_names(scene, named)
+    if kept != named:
+        return step_names(number, (*inside, *kept))
+    there = len(_nameable(scene)) + len(named)
+    return step_names(number + 1, (*inside, *named)) if there >= min(number + 1, len(inside) + len(named)) else plain_names(scene, named)
+
+
+def plain_names(scene: Scene, outside: Sequence[str]) -> str:
+    """The set with these standbys outside of the cluster: all candidates in quorum mode, k of them that stream in sync mode.
 
     The one that an operator wants as next primary comes first, then a higher priority, and one who may be promoted before one
     tagged nofailover; among equals a member that is named stays named, else one that is not the DC comes first (its loss would
     cost the cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
     """
-    rules = scene.rules
-    if scene.state.roster.joint:
-        return step_names(rules, scene.me, candidates(scene))
-    outside = outsiders(scene)
+    rules, names = scene.rules, scene.instance.names
     if rules.mode is Mode.QUORUM:
         return with_outsiders(quorum_names(rules, scene.me, candidates(scene)), rules.confirming.k, outside)
     streaming = _nameable(scene)
     if len(streaming) < rules.confirming.k:
-        return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me, candidates(scene))
-    named = set() if scene.instance.names.startswith("ANY") else named_in(scene.instance.names)
+        anybody = with_outsiders(quorum_names(rules, scene.me, candidates(scene)), rules.confirming.k, outside)
+        return names if names not in ("", NOBODY) and not is_step(names) else anybody
+    named = set() if names.startswith("ANY") or is_step(names) else named_in(names)
     wish = wished(scene)
     order = sorted(streaming, key=lambda node: (not wish or node != wish.target, *_preference(scene, node, named)))
     return with_outsiders(_named(order[: rules.confirming.k]), rules.confirming.k, outside)
+
+
+def outside_in(scene: Scene) -> tuple[str, ...]:
+    """The standbys outside of the cluster that the present set names."""
+    inside = {scene.me, *scene.others}
+    return tuple(name for name in scene.instance.names.split('"')[1::2] if name not in inside and not name.startswith(OURS))
 
 
 def outsiders(scene: Scene) -> tuple[str, ...]:

@@ -28,7 +28,11 @@ FIVE_TWO = Setting("five, two confirm", rules(Mode.QUORUM, 5, 2, strict=True), s
 
 
 class Change(Stage):
-    """A stage with words for a change of members."""
+    """A stage with words for a change of members; every standby has confirmed something, so its walsender shows what it has read."""
+
+    def __init__(self, setting: Setting, core: Core) -> None:
+        super().__init__(setting, core)
+        self.settle()
 
     def wish(self, members: str, k: int = 1) -> None:
         """What the operator wishes; all nodes hear of it."""
@@ -77,6 +81,7 @@ def _adding(core: Core, setting: Setting = THREE, members: str = "abcd") -> Chan
     stage = Change(setting, core)
     stage.wish(members)
     stage.newcomer("d")
+    stage.settle()
     stage.do("a", "monitor")
     assert stage.node("a").state.roster.elects.members == tuple(members)
     return stage
@@ -212,6 +217,27 @@ def session_with_the_old_set(core: Core = REAL) -> Change:
     return stage
 
 
+def leaver_without_a_position(core: Core = REAL) -> Change:
+    """d comes back before the postmaster has read the new set, and has confirmed nothing since: its walsender shows 0, and knows the old one."""
+    stage = Change(FOUR, core)
+    stage.cut("d")
+    stage.settle("a", "b", "c")
+    stage.node("a").stuck.add("session")
+    stage.wish("abc")
+    stage.do("a", "monitor")
+    stage.store("b", "c")
+    stage.heal()
+    stage.world.connect(stage.node("d"))
+    stage.node("a").stuck = {stage.slot("d")}
+    for _ in range(4):
+        stage.do("a", "monitor")
+        stage.store("b", "c")
+        stage.settle("b", "c")
+    stage.confirmed_by("d")
+    stage.elected("b", "c")
+    return stage
+
+
 def commit_of_the_leaver(core: Core = REAL) -> Change:
     """Only d has a commit of before the change; it must be on one of the others before they count without d."""
     stage = Change(FOUR, core)
@@ -341,6 +367,57 @@ def k_raised_while_alone(core: Core = REAL) -> Change:
     return stage
 
 
+def k_raised_after_a_member_came(core: Core = REAL) -> Change:
+    """d joins, then k is raised. The walsender of b reads nothing after the set of the first change; its place there is its place in the next."""
+    stage = Change(THREE, core)
+    stage.wish("abcd", 2)
+    stage.newcomer("d")
+    while not stage.node("a").state.roster.joint:
+        stage.settle()
+        stage.quietly("a", "monitor")
+    stage.store("b", "c", "d")
+    stage.settle("b", "c", "d", "a")
+    stage.node("a").stuck.add(stage.slot("b"))
+    for _ in range(4):
+        stage.do("a", "monitor")
+        stage.store("b", "c", "d")
+        stage.settle("b", "c", "d", "a")
+    stage.confirmed_by("b")
+    stage.elected("c", "d")
+    return stage
+
+
+def promoted_after_k_was_raised(core: Core = REAL) -> Change:
+    """c runs since its start with a set of one confirmation; k is two by now. d's receiver comes between c's slots and c's reload."""
+    stage = Change(FOUR, core)
+    stage.wish("abcd", 2)
+    for _ in range(5):
+        stage.settle()
+        stage.do("a", "monitor")
+        stage.store("b", "c", "d")
+        stage.settle()
+    assert stage.node("c").state.roster.confirms.k == 2
+    stage.do("a", "demote")
+    stage.settle()
+    stage.node("c").stuck |= {"session", "pha_9_c_d"}
+    stage.cut("c", "d", "b")
+    stage.round(9)
+    for name in "bd":
+        stage.hear(name, "c")
+    if stage.elect("c", "b", "d"):
+        stage.settle("d", "c")
+        stage.cut("c", "d")
+        stage.world.write(stage.node("c"))
+        for name in "dcdc":
+            stage.settle(name)
+    stage.heal()
+    stage.cut("a", "b")
+    for name in "ab":
+        stage.hear(name, "a", "b")
+    stage.elected("b", "a")
+    return stage
+
+
 # -- what has to work --------------------------------------------------------------------------------------------
 
 
@@ -406,6 +483,7 @@ MEMBER_STORIES: Mapping[str, Callable[[Core], Stage]] = {
         older_list_comes_back,
         lists_before_the_set,
         session_with_the_old_set,
+        leaver_without_a_position,
         commit_of_the_leaver,
         commit_before_the_set_is_in_force,
         removed_while_away,
@@ -413,6 +491,8 @@ MEMBER_STORIES: Mapping[str, Callable[[Core], Stage]] = {
         two_shrink_the_list,
         k_raised_before_it_is_in_force,
         k_raised_while_alone,
+        k_raised_after_a_member_came,
+        promoted_after_k_was_raised,
         primary_lost_in_the_middle,
         agent_dies_at_the_list,
         leaver_is_dead,

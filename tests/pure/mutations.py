@@ -25,7 +25,7 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
     return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
 
 
-PROMOTION = "[Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]\n"
+PROMOTION = "[Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote()]\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
 READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
@@ -190,9 +190,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "promotion before the state is stored",
-        (("pgsql", PROMOTION, "[MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state)]\n"),),
+        (("pgsql", PROMOTION, "[Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote(), Store(state)]\n"),),
     ),
-    Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),)),
+    Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first)", 'Name("")')),)),
     Mutation(
         "standby started with an empty set",
         (
@@ -388,14 +388,25 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "        if _confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
+                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
                 "        if True:\n            spoken",
             ),
         ),
     ),
     Mutation(
         "alone: left by a position of before it was alone again",
-        (("pgsql", "position is not None and _ground(scene) == ground and", "position is not None and"),),
+        (
+            (
+                "pgsql",
+                "    while _ground(scene) == ground and scene.elapsed <= until:\n        if position is None",
+                "    while scene.elapsed <= until:\n        if position is None",
+            ),
+        ),
+    ),
+    Mutation(
+        "alone: left before the set is in force",
+        (("pgsql", "        if position is None and in_force(scene):\n", "        if position is None:\n"),),
+        covered="without standbys outside of the cluster every set of before asks for k members too (test_member enumerates the mixtures)",
     ),
     Mutation(
         "alone: not said anew when the set leaves it",
@@ -494,7 +505,8 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 PROMOTION,
                 PROMOTION.replace(
-                    "Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)"
+                    "Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers))",
+                    "Name(first), MakeSlots(_slots(scene, ballot, followers)), Store(state)",
                 ),
             ),
         ),
@@ -514,13 +526,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "set named after the promotion was asked for",
-        (
-            (
-                "pgsql",
-                PROMOTION,
-                PROMOTION.replace("Name(first_names(scene, followers)), Promote()", "Promote(), Name(first_names(scene, followers))"),
-            ),
-        ),
+        (("pgsql", PROMOTION, PROMOTION.replace("Name(first), ", "").replace("Promote()", "Promote(), Name(first)")),),
         covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter",
     ),
     Mutation(
@@ -759,21 +765,43 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "members: walsenders not looked at",
-        (
-            (
-                "pgsql",
-                "    return named and all(follower.priority == places.get(follower.name, 0) for follower in instance.followers)\n",
-                "    return named\n",
-            ),
-        ),
+        (("pgsql", " and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)\n", "\n"),),
         CHANGE,
     ),
-    Mutation("members: the postmaster not looked at", (("pgsql", " and instance.names_shown == instance.names\n", "\n"),), CHANGE),
+    Mutation(
+        "members: the postmaster not looked at",
+        (("pgsql", "    return instance.names_shown == instance.names and not unknown", "    return not unknown"),),
+        CHANGE,
+    ),
     Mutation(
         "members: the set of the change is an ordinary one",
         (
-            ("pgsql", '    return f"FIRST {rules.confirming.k} ({names})"\n', "    return quorum_names(rules, me)\n"),
-            ("pgsql", "follower.priority == places.get(follower.name, 0)", "(follower.priority > 0) == (follower.name in places)"),
+            ("pgsql", "        return step_names(k, inside)\n", "        return quorum_names(scene.rules, scene.me)\n"),
+            ("pgsql", "row.priority == places.get(row.name, 0)", "(row.priority > 0) == (row.name in places)"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a change begins before the set of the one before is in force",
+        (
+            ("pgsql", " and names == choose_names(scene) and in_force(scene)\n", " and names == choose_names(scene)\n"),
+            ("pgsql", "for place in range(2, number + 1)", "for place in range(2, 2)"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a walsender without a position counts as one that has read the set",
+        (("pgsql", "instance.names_shown == instance.names and not unknown and all(", "instance.names_shown == instance.names and all("),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: promoted with the set of before k was raised",
+        (
+            (
+                "pgsql",
+                '    if number_in(scene.instance.names_shown or "") < number_in(first):',
+                '    if number_in(scene.instance.names_shown or "") < 0:',
+            ),
         ),
         CHANGE,
     ),
@@ -793,8 +821,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    ground, position = _ground(scene), None\n    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):\n",
-                "    ground, position = _ground(scene), scene.instance.lsn\n    while not in_force(scene) and scene.elapsed <= until:\n        scene = yield []\n    while scene.elapsed <= until and _ground(scene) == ground and in_force(scene):\n",
+                "    ground, position = _ground(scene), None\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
+                "    ground, position = _ground(scene), scene.instance.lsn\n    while not in_force(scene) and scene.elapsed <= until:\n        scene = yield []\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
             ),
         ),
         CHANGE,
@@ -807,6 +835,11 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n",
                 "        caught_up = scene.instance.names == '' or not scene.state.roster.joint\n",
+            ),
+            (
+                "pgsql",
+                "    if not synchronous(scene.rules):\n        return True\n    names",
+                "    if scene.instance.names == '':\n        return True\n    names",
             ),
         ),
         CHANGE,

@@ -185,9 +185,9 @@ class Connection:
 
     @property
     def priority(self) -> int:
-        """The walsender's own sync_priority."""
+        """The walsender's own sync_priority, as pg_stat_replication shows it: 0 without a flush position, whatever set it has read."""
         quorum, _, names = parse_names(self.names)
-        return 0 if self.follower.name not in names else 1 if quorum else names.index(self.follower.name) + 1
+        return 0 if self.flush is None or self.follower.name not in names else 1 if quorum else names.index(self.follower.name) + 1
 
 
 class Node:
