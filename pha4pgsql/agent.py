@@ -10,7 +10,7 @@ from pha4pgsql import pacemaker, pgsql, postgres, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.rejoin import refusal_file
 from pha4pgsql.settings import Settings
-from pha4pgsql.site import Scope, Site
+from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Ballot, EnvironmentFailure, Mode, Outcome, Run, Upstream
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def monitor(settings: Settings, context: Context) -> int:
     site = Site(settings, context, log)
     if settings.replicated and site.under_repair():
         return Code.NOT_RUNNING
+    if _just_promoted(site):
+        return Code.RUNNING_PROMOTED
     instance = site.instance(disk=False, patient=True)
     if instance.run is not Run.SILENT:
         postgres.forget_silence(settings)
@@ -103,6 +105,15 @@ def monitor(settings: Settings, context: Context) -> int:
     if settings.check_wal_receiver:
         _receiver_status(site)
     return code or role
+
+
+def _just_promoted(site: Site) -> bool:
+    """Whether `promote` saw this primary a moment ago: its first monitor must not be in the way of the address.
+
+    What there is to tell of it is told a second later, by pgwatch or the next monitor.
+    """
+    fresh = not site.context.is_probe and site.settings.replicated and site.promoted_since() < MOVING
+    return fresh and site.state().reign != NEVER and postgres.postmaster(site.settings) is not None
 
 
 def _chronicle(site: Site) -> None:
@@ -180,7 +191,8 @@ def demote(settings: Settings, context: Context) -> int:
     site = Site(settings, context, log)
     _remember(lambda chronicle: chronicle.ends(settings, site.state()))
     try:
-        return _code(site.drive(pgsql.demote))
+        with site.ending():
+            return _code(site.drive(pgsql.demote, scope=Scope.ALONE))
     except EnvironmentFailure as failure:
         if postgres.postmaster(settings) is not None or site.state().reign != NEVER:
             raise

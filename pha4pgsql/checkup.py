@@ -335,7 +335,8 @@ def _passfile(facts: Facts) -> Iterator[Finding]:
 def _state_file(facts: Facts) -> Iterator[Finding]:
     def judge(node: str, said: Mapping[str, Any]) -> Iterator[Finding]:
         if said["state"]:
-            yield Finding(Level.CRITICAL, f"{node}: {said['state']}", f"on {node}: cls_rebuild_slave")
+            first = "cls_stop; cls_reset_master --yes; " if "damaged" in said["state"] else ""
+            yield Finding(Level.CRITICAL, f"{node}: {said['state']}", f"on {node}: {first}cls_rebuild_slave")
         if said["volatile"]:
             yield Finding(
                 Level.CRITICAL,

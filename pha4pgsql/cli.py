@@ -176,7 +176,9 @@ def not_replicating(site: Site, node: str) -> str:
         return f"{named.primitive} is {role} on {node}"
     data = member.attributes.get(f"{named.primitive}-data-status", "unknown")
     status = member.attributes.get(f"{named.primitive}-status", "unknown")
-    return "" if data in REPLICATING and status in SERVING else f"{node} does not replicate yet: data-status {data}, status {status}"
+    primary = role == "promoted"  # what a node shows may be of its former role, until the new primary has told
+    known = data in REPLICATING and (data == "LATEST") is primary and status in SERVING and (status == "PRI") is primary
+    return "" if known else f"{node} does not replicate yet: data-status {data}, status {status}"
 
 
 def still_running(site: Site) -> list[str]:

@@ -129,7 +129,7 @@ def rebuild_checks(ground: Ground, wish: repair.Wish) -> list[Check]:
     busy = [folder for folder in (found.tablespaces.split() if found else []) if os.path.isdir(folder) and os.listdir(folder)]
     need = found.size + found.wal_kept // 4 if found else 0
     room = repair.room(settings, discard=wish.discard)
-    other = ground.scene.instance.system_identifier not in ("", ground.scene.vote(ground.primary).system_identifier)
+    other = bool(found) and ground.scene.instance.system_identifier not in ("", ground.scene.vote(ground.primary).system_identifier)
     return [
         must(f"{room >> 20} MB of room for {need >> 20} MB", room >= need if found else None, f"{room >> 20} MB are free, {need >> 20} MB are needed",
              "--discard deletes the old data before the copy" + (f", and {' '.join(kept)}" if (kept := repair.moved_aside(place)) else "")),

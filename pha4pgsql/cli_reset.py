@@ -42,6 +42,8 @@ class Ground(NamedTuple):
     here: str
     state: State | None
     round: int
+    silence: str = ""
+    """Why the row of the distributed lock does not answer, or empty."""
 
     @property
     def left(self) -> dict[str, Vote]:
@@ -87,7 +89,8 @@ def _look() -> Ground:
         state = None
     number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
     shown = [*votes.values(), *([Vote(roster=state.roster)] if state else [])]
-    return Ground(found, votes, rules_of(settings).under(vote.newest_roster(shown)), site.context.node, state, number)
+    stored = rules_of(settings).under(vote.newest_roster(shown))
+    return Ground(found, votes, stored, site.context.node, state, number, cli_status.the_row(found.named).reason)
 
 
 def _context(settings: Settings) -> Context:
@@ -120,10 +123,15 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
     """Whether those who are left can elect the target."""
     left, need = ground.left, ground.rules.answers_needed
     owner = ground.newest.owner
+    voices = len(left) + bool(ground.rules.row and not ground.silence)
     return [
         must(
             f"{need} of {len(ground.rules.members)} members are here and show what they hold", len(left) >= need,
             f"only {' '.join(left) or 'nobody'} shows what it holds", "start Pacemaker on another member; an election needs so many answers", REFUSED,
+        ),
+        must(
+            f"{ground.rules.voices_needed} voices are here, the row of the distributed lock counted", voices >= ground.rules.voices_needed,
+            ground.silence or f"only {voices}", "start what is missing; the row's PostgreSQL server is one: nobody is elected without", REFUSED,
         ),
         must(
             f"{target or 'somebody'} has most of what is left", target in ground.furthest,
@@ -139,14 +147,15 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
 def holdings(ground: Ground) -> str:
     """Each member in a line: the term of its last record and where its WAL ends."""
     return ", ".join(
-        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left else f"{node} is not here"
+        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left
+        else f"{node} is here, but its state file is damaged" if node == ground.here and ground.state is None else f"{node} is not here"
         for node in ground.rules.members
-    )
+    )  # fmt: skip
 
 
 def risk(ground: Ground, target: str) -> str:
     """What is lost, in words that nobody can misunderstand."""
-    gone = [node for node in ground.rules.members if node not in ground.left]
+    gone = [node for node in ground.rules.members if node not in ground.left and (node != ground.here or ground.state is not None)]
     lines = [f"what each member holds: {holdings(ground)}"]
     if ground.lost:
         lines.append(f"LOST FOR EVER: what {ground.lost} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")
@@ -186,9 +195,10 @@ def _reset(options: argparse.Namespace) -> int:
     cli.need_root()
     say, ground = procedure.stopwatch(), _look()
     target = options.master or next(iter(ground.furthest), "")
-    plan = Plan(checks(ground, target), steps(ground, target, options.timeout, say), risk(ground, target) if ground.left else "", insists=True)
+    wanted = [*steps(ground, target, options.timeout, say), _last(target, options.timeout, say, chosen=bool(options.master))]
+    plan = Plan(checks(ground, target), wanted, risk(ground, target) if ground.left else "", insists=True)
     if procedure.perform(plan, options, say):
-        print(f"master reset and startup successed, the master is {target}")
+        print(f"master reset and startup successed, the master is {next(iter(_primaries()), target)}")
     return 0
 
 
@@ -206,8 +216,13 @@ def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:
         ),
         Step(f"name {target} in {ground.rules.resource}_REPL_INFO, and forget who streamed", lambda: _name(target)),
         Step(f"start {ground.site.named.promotable}", lambda: _start(say)),
-        Step(f"wait until {target} is primary", lambda: _await(target, limit, say)),
     ]
+
+
+def _last(target: str, limit: float, say: Say, *, chosen: bool) -> Step:
+    """The end that is waited for: one who has as much may win instead, and only an operator who named the target minds."""
+    what = f"wait until {target} is primary{'' if chosen else ', or another one who has as much'}"
+    return Step(what, lambda: _await(target if chosen else "", limit, say))
 
 
 def _replace(say: Say) -> None:
@@ -243,8 +258,13 @@ def _start(say: Say) -> None:
 
 
 def _await(target: str, limit: float, say: Say) -> None:
-    """Until the primary serves; it has to be the target."""
+    """Until a primary serves; it has to be the target, if there is one."""
     cli_start.reach(cli.missing_for_primary, limit, say, NotReached.code)
-    [primary] = cli.look().cluster.where(_look().site.named.primitive, "promoted")
-    if primary != target:
-        raise NotReached(f"{primary} is primary, not {target}: it has as much", "cls_online_switch makes another one primary")
+    primary = next(iter(_primaries()), "")
+    if target and primary != target:
+        raise NotReached(f"{primary or 'nobody'} is primary, not {target}: it has as much", f"cls_online_switch {target} makes it primary")
+
+
+def _primaries() -> tuple[str, ...]:
+    site = cli.look()
+    return site.cluster.where(site.named.primitive, "promoted")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import arguments, cli, cli_status, pacemaker, procedure, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, procedure, text, trouble
 from pha4pgsql.checks import must
 from pha4pgsql.procedure import Plan, Step
 
@@ -145,25 +145,32 @@ def cleanup(argv: Sequence[str]) -> int:
 def _cleanup(options: argparse.Namespace) -> int:
     cli.need_root()
     view = text.view(cli_status.parse(pacemaker.status()))
-    if procedure.perform(cleaning(view, options.resource, options.timeout), options):
-        for one in view.failed:
+    if procedure.perform(cleaning(view, options.resource, options.timeout, told=options.dry_run), options):
+        for one in forgotten(view, options.resource):
             print(f"forgotten: {one.told}")
         print(f"Cleaned up {options.resource or 'all resources'} on all nodes")
     return 0
 
 
-def cleaning(view: text.View, resource: str, limit: float) -> Plan:
-    """Failures are forgotten, of one resource or of all."""
+def cleaning(view: text.View, resource: str, limit: float, *, told: bool) -> Plan:
+    """Failures are forgotten, of one resource or of all; `told`: the step names them, as nobody else does."""
     names = " ".join(one.id for one in view.resources) or "none"
     known = must(
         f"there is a resource {resource}", _exists(view, resource),
         f"there is no resource {resource}, the cluster has: {names}", "leave the name out to clean up all of them",
     )  # fmt: skip
-    what = "".join(f"\n          {one.told}" for one in view.failed)
+    what = "".join(f"\n          {one.told}" for one in forgotten(view, resource) if told)
     step = Step(
         f"forget failures of {resource or 'all resources'}{what}", lambda: pacemaker.cleanup(resource or None, limit), undo_what="they are in the log"
     )
     return Plan([cli.quorum(), *([known] if resource else [])], [step])
+
+
+def forgotten(view: text.View, resource: str) -> list[text.FailedAction]:
+    """The failures of a resource, or of what is in a clone of that name; of all without a name."""
+    named = [one for one in view.resources if resource in {one.id, *(part.id for part in one.instances)}]
+    parts = {part.id.partition(":")[0] for one in named for part in one.instances}
+    return [one for one in view.failed if not resource or trouble.operation_of(one)[0] in {resource, *parts}]
 
 
 def _exists(view: text.View, name: str) -> bool:

@@ -64,8 +64,8 @@ class Follower(NamedTuple):
     lag_bytes: int | None
     lag_seconds: float | None = None
     lsn: str | None = None
-    state: str = ""
-    sync_state: str = ""
+    state: str | None = ""
+    sync_state: str | None = ""
 
 
 class Refusal(Enum):
@@ -73,6 +73,7 @@ class Refusal(Enum):
 
     NOT_ASKED = "not asked"
     NOT_ALLOWED = "this node or its user may not ask"
+    BLIND = "the role may not see who follows"
     SILENT = "no answer"
 
 
@@ -164,20 +165,18 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     shown = votes(named.primitive, timeout)
     timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
-    heard = _heard(named)
-    known = notes(shown, rules(named), primaries, sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", ""), heard)
+    heard, asking = the_row(named), len(primaries) == 1 and sight.quorate
+    asked, followers = ask_primary(named, min(timeout, PRIMARY_LIMIT)) if asking else (Primary(), ())
+    info = sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", "")
     told = Told(
-        timelines, (), known, pool(sight.cluster, named, sight.here, timeout),
-        positions={node: str(one.lsn) for node, one in shown.items() if one.lsn}, repairs=_attribute(f"{named.primitive}-repair", timeout),
+        timelines, (), notes(shown, rules(named), primaries, info, heard, asked.names), pool(sight.cluster, named, sight.here, timeout), asked,
+        {node: str(one.lsn) for node, one in shown.items() if one.lsn}, _attribute(f"{named.primitive}-repair", timeout),
         change=change(shown, rules(named), primaries),
     )  # fmt: skip
-    if len(primaries) != 1 or not sight.quorate:
-        return told
-    asked, followers = ask_primary(named, min(timeout, PRIMARY_LIMIT))
     if not asked.answered or asked.standby or asked.timeline is None:
-        return told._replace(asked=asked)
+        return told
     current = dict.fromkeys((primaries[0], *(one.name for one in followers)), asked.timeline)
-    return told._replace(timelines={**timelines, **current}, followers=followers, asked=asked)
+    return told._replace(timelines={**timelines, **current}, followers=followers)
 
 
 def rules(named: Named) -> Rules:
@@ -189,25 +188,28 @@ def _settings(named: Named) -> Settings:
     return of_parameters(named.parameters, named.primitive)
 
 
-def _heard(named: Named) -> lock_row.Heard:
+def the_row(named: Named) -> lock_row.Heard:
     """What the row of the distributed lock says, when it is a voice of the set."""
     settings = _settings(named)
     return lock_row.ask(lock_row.place(settings), NEVER) if rules_of(settings).row else lock_row.UNASKED
 
 
 def notes(
-    shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str], repl_info: str, row: lock_row.Heard = lock_row.UNASKED
+    shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str], repl_info: str, row: lock_row.Heard = lock_row.UNASKED, names: str = ""
 ) -> tuple[str, ...]:
-    """What a person has to know of elections; nothing while all is well."""
+    """What a person has to know of elections; nothing while all is well. `names`: the synchronous_standby_names in force, as far as it is known."""
+    silent = re.sub(r"PostgreSQL gave no answer: |\s*Is the server running on that host.*", "", row.reason) if wanted.row and row.reason else ""
+    lost = (f"{silent}: nobody takes over if the primary's node is lost now",) if silent else ()
     for primary in primaries:
         said = shown[primary].said if primary in shown else None
         if said and said.owner == primary and said.term == shown[primary].reign:
+            if names:
+                return (f"{primary} would go on alone, and too few have stored that yet: commits wait", *lost)
             return (f"{primary} goes on alone since no standby confirms (term {said.term}): what is committed now is on {primary} only",)
-    lost = (f"{row.reason}: while this is so, nobody takes over when the primary's node is lost",) if wanted.row and row.reason else ()
     if primaries or not shown:
         return lost
     why = vote.obstacle(shown, wanted, override=repl_info if "|" not in repl_info else "", row=row.vote)
-    return (*((why,) if why else ()), *lost)
+    return (*((why,) if why else ()), *((silent,) if silent else ()))
 
 
 def change(shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str]) -> str:
@@ -255,6 +257,8 @@ def ask_primary(named: Named, timeout: float) -> tuple[Primary, tuple[Follower, 
         return Primary(refusal_of(failed.message), failed.message), ()
     standby, lsn, timeline, names, waiting = rows[0][:5]
     followers = tuple(Follower(*row[5:]) for row in rows if row[5])
+    if any(one.state is None for one in followers):
+        return Primary(Refusal.BLIND, "its role is no member of pg_monitor"), ()
     confirming = sum(one.state == "streaming" and one.sync_state in {"sync", "quorum"} for one in followers)
     return Primary(None, "", standby, lsn, timeline, names or "", waiting, time.monotonic() - begun, confirming), followers
 
@@ -380,6 +384,8 @@ class Report(NamedTuple):
     bans: tuple[Ban, ...] = ()
     maintenance: bool = False
     now: int = 0
+    several: bool = False
+    """Whether the cluster has other sets, too: then a command has to be told which one is meant."""
 
     @property
     def promoted(self) -> tuple[str, ...]:
@@ -420,6 +426,7 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         bans=cluster.bans,
         maintenance=cluster.property_is("maintenance-mode", default=False),
         now=sight.now,
+        several=len(sight.sets) > 1,
     )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WAIT = 60.0
 REFUSED = 10
+SELDOM = 0.3
+"""Seconds between two looks at the cluster while the role moves: each takes time from those who move it."""
 LOOKS = 10
 """So many looks (3 s by default) of its primary a wish lives without its command."""
 CLOSE = 1 << 20
@@ -286,7 +288,7 @@ class Job:
         measured = meter.start()
         seen = [self.old]
         try:
-            left = procedure.wait(lambda: self._unmoved(seen), self.limit, self.say)
+            left = procedure.wait(lambda: self._unmoved(seen), self.limit, self.say, lambda: meter.rest(SELDOM))
         finally:
             told = meter.stop(2.0 if seen[-1] == self.new else 0.0)
         if left:

@@ -17,6 +17,8 @@ PAUSE = 0.01
 """Seconds between two questions; so exact is the answer, at best."""
 AGAIN = 0.02
 """Seconds before a new attempt to connect: whoever measures must not be in the way."""
+BETWEEN = 0.1
+"""Seconds between two looks of who waits for the rest of the change."""
 ATTEMPT = 0.15
 """Seconds for a connection or an answer: what was sent while the address was nowhere is lost, and asked anew."""
 
@@ -73,6 +75,13 @@ class Meter:
         while not self.seen.old and time.monotonic() < deadline:
             time.sleep(PAUSE)
         return bool(self.seen.old)
+
+    def rest(self, most: float) -> None:
+        """Wait until a new timeline answers, `most` seconds at most; a moment when it has already."""
+        if self._ended.is_set():
+            time.sleep(BETWEEN)
+        else:
+            self._ended.wait(most)
 
     def stop(self, patience: float = 0.0) -> Seen:
         """End, after `patience` seconds at the latest, by when a new timeline should have answered."""

@@ -138,7 +138,7 @@ _PGSQL_PARAMETERS = (
         "Publish the state of the WAL receiver as the node attribute <resource>-receiver-status: normal, normal (master) or ERROR."),
     Parameter("stop_escalate", Kind.SECONDS, "90s", "Time for a fast shutdown of a primary",
         "How long a fast shutdown may take before an immediate one is ordered; 0 means immediate at once. "
-        "Shortened when it does not fit into the timeout of the stop action."),
+        "Shortened when it does not fit into the timeout of the action, and to 3 s while no other member is in the membership."),
     Parameter("stop_escalate_in_slave", Kind.SECONDS, "90s", "Time for a fast shutdown of a standby",
         "The same as stop_escalate for a standby."),
     Parameter("crm_attr_timeout", Kind.SECONDS, "5s", "Limit for a change of the CIB",

@@ -437,6 +437,8 @@ def stand(scene: Scene) -> Procedure:
         scene = yield [AskRow()]
         if scene.row is not None and scene.row.promised.round >= scene.round:
             scene = yield [_next_round(scene)]
+    if handing_over(scene):
+        return Outcome(True, "no primary is visible, a switchover is under way")
     score = standing(scene)
     place = scene.instance.lsn.hex16 if scene.instance.lsn else None
     yield from _set(scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})})
@@ -679,6 +681,12 @@ def wished(scene: Scene) -> Wish | None:
     """What this primary is asked: only by its present term, and only for another member."""
     wish = _wish_at(scene, scene.me)
     return wish if wish and wish.term == scene.state.reign != NEVER and wish.target in scene.others else None
+
+
+def handing_over(scene: Scene) -> bool:
+    """Whether Pacemaker moves the promoted role to a member that was asked for: any change of the CIB would make it plan anew in the middle."""
+    score = attribute_name(scene.rules, "score")
+    return any(scene.attribute(node, score) == RAISED and node in scene.online and runs(scene, node) for node in scene.others)
 
 
 def _wishes(scene: Scene, kept: Wish | None = None) -> dict[tuple[str, str], str | None]:
@@ -1180,7 +1188,13 @@ def begin_copy(scene: Scene, mark: str, *, rewind: bool) -> Procedure:
     adopted and makes the slot of its term for this node, by which the adapter proves whose copy it was.
     """
     if scene.instance.run is Run.PRIMARY or _deposed(scene).reign != NEVER:
-        return Outcome(False, f"this node acts as primary of term {scene.state.reign}")
+        acts = scene.instance.run in (Run.PRIMARY, Run.STANDBY)
+        seen = (
+            "this node acts as"
+            if acts
+            else f"PostgreSQL has not ended here (it is {scene.instance.run.value}; without data it ends within a minute),"
+        )
+        return Outcome(False, f"{seen} primary of term {scene.state.reign}")
     begun = copied(scene._replace(instance=scene.instance._replace(run=Run.DOWN)), mark, rewind=rewind)
     if isinstance(begun, State) and scene.instance.run is not Run.DOWN:
         scene = yield [Shutdown()]
@@ -1304,8 +1318,12 @@ def start(scene: Scene) -> Procedure:
 
 
 def demote(scene: Scene) -> Procedure:
-    """Stop being primary, and leave a running standby that follows nobody yet."""
-    scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
+    """Stop being primary, and leave a running standby that follows nobody yet.
+
+    In a switchover the score stays what it is: the target's is higher, and if that gives up, this node is the one to be promoted again.
+    """
+    if not handing_over(scene):
+        scene = yield from _set(scene, {(scene.me, "score"): "-INFINITY"})
     if scene.instance.run in (Run.PRIMARY, Run.SILENT, Run.STOPPING) or (scene.instance.run is Run.STARTING and scene.state.reign != NEVER):
         scene = yield [Shutdown()]
     if scene.instance.run is Run.DOWN and (scene.state.reign == NEVER or scene.state.mark):

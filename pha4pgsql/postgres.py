@@ -11,6 +11,7 @@ import pwd
 import re
 import select
 import signal
+import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from pha4pgsql import system, text, wal
 from pha4pgsql.words import EnvironmentFailure, Follower, Instance, Lsn, Run, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812  a class in spite of its name
 
@@ -121,6 +122,20 @@ def alive(pid: int) -> bool:
         return False
 
 
+def _import_driver() -> None:
+    """Import psycopg2 without Python's own ssl, a third of the cost, which it looks for only to share locks of OpenSSL before 1.1 with it.
+
+    Where there is no such module it leaves them to libpq (its libcrypto_threads_init).
+    """
+    if "psycopg2" in sys.modules or "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        import psycopg2  # noqa: F401
+    finally:
+        del sys.modules["ssl"]
+
+
 # -- sessions ----------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +150,8 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
     Every wait, the connection's too, ends after `timeout` seconds in `Silence`. As the operating system's user of the
     database (peer authentication), or as `monitor_user` when that is set.
     """
-    import psycopg2  # the most expensive import: only where SQL is spoken
+    _import_driver()  # the most expensive import: only where SQL is spoken
+    import psycopg2
     import psycopg2.extensions
 
     server = postmaster(settings)
@@ -200,8 +216,11 @@ def _as_user(name: str) -> Iterator[None]:
 # -- observing ---------------------------------------------------------------------------------------------------
 
 
-def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True) -> Instance:
-    """What there is to know of the instance now. `disk=False` leaves out the end of WAL of an instance that is down."""
+def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True, end: bool = True) -> Instance:
+    """What there is to know of the instance now.
+
+    `disk=False` leaves out the end of WAL of an instance that is down, `end=False` that of one that lives and receives nothing.
+    """
     server = postmaster(settings)
     if server is None and remains(settings):
         return Instance(Run.STOPPING, upstream=upstream(settings), names=names(settings))
@@ -211,14 +230,14 @@ def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True) -> I
     if seen.run is Run.SILENT:
         try:
             with session(settings, timeout=timeout) as query:
-                return _from_row(settings, query(OBSERVE)[0])
+                return _from_row(settings, query(OBSERVE)[0], end=end)
         except Silence:
             server = postmaster(settings)
             return seen if server is not None else observe(settings, disk=disk)
-    return _from_disk(settings, seen) if disk and seen.run is Run.STARTING and seen.upstream is None else seen
+    return _from_disk(settings, seen) if disk and end and seen.run is Run.STARTING and seen.upstream is None else seen
 
 
-def _from_row(settings: Settings, row: dict[str, Any]) -> Instance:
+def _from_row(settings: Settings, row: dict[str, Any], *, end: bool) -> Instance:
     standby, position = row["standby"], Lsn.parse(row["position"] or "0/0")
     seen = Instance(
         Run.STANDBY if standby else Run.PRIMARY,
@@ -241,8 +260,8 @@ def _from_row(settings: Settings, row: dict[str, Any]) -> Instance:
     received = Lsn.parse(row["received"] or "0/0")
     if seen.receiving:
         return seen._replace(lsn=max(position, received))
-    end = end_of_wal(settings, position, seen.histories, seen.timeline, int(row["segment_size"]))
-    return seen._replace(lsn=None if end is None else max(position, received, end))
+    last = end_of_wal(settings, position, seen.histories, seen.timeline, int(row["segment_size"])) if end else None
+    return seen._replace(lsn=None if last is None else max(position, received, last))
 
 
 def _follower(name: str, state: str, sync_state: str, flush: str | None, slot: str | None, priority: str) -> Follower:
@@ -513,7 +532,7 @@ def pg_ctl_start(settings: Settings, folder: str, options: str, *, hint: str = "
     """Run `pg_ctl start` until a postmaster lives; tried again while processes of a killed one are still ending."""
     argv = [settings.program("pg_ctl"), "start", "-W", "-s", "-D", folder, "-l", settings.logfile or "/dev/null"]
     argv += [*(["-o", options] if options else []), *settings.ctl_opt.split()]
-    deadline = time.monotonic() + timeout
+    deadline, before = time.monotonic() + timeout, _size(settings.logfile)
     while True:
         done = system.run(argv, user=settings.pgdba, timeout=timeout, environment=libraries(settings))
         while _is_starting(folder) and time.monotonic() < deadline:
@@ -522,7 +541,9 @@ def pg_ctl_start(settings: Settings, folder: str, options: str, *, hint: str = "
                 return
             time.sleep(POLL)
         if time.monotonic() > deadline or not remains(settings):
-            why = done.err.strip() or complaint(settings) or "the postmaster ended at once"
+            grown = _size(settings.logfile) - before
+            fresh = _errors(_tail(settings.logfile, grown)) if grown > 0 else ""
+            why = fresh or done.err.strip() or complaint(settings) or "the postmaster ended at once"
             raise EnvironmentFailure(f"PostgreSQL did not start: {why}", hint or f"look into the log, {settings.logfile}")
         time.sleep(POLL)
 
@@ -547,8 +568,24 @@ def complaint(settings: Settings) -> str:
     with suppress(IndexError):
         current = read_text(f"{settings.datadir}/current_logfiles").split()[1]
         logs.append(os.path.join(settings.datadir, current))
-    lines = [line.strip() for log in logs if log != "/dev/null" for line in _tail(log) if _COMPLAINT.search(line)]
-    return " / ".join(dict.fromkeys(line[match.start() :] for line in lines[-3:] if (match := _COMPLAINT.search(line))))
+    return _errors([line for log in logs if log != "/dev/null" for line in _tail(log)])
+
+
+def _errors(lines: Sequence[str]) -> str:
+    """The last three different ones.
+
+    >>> _errors(['12:01 LOG:  x', '12:01 FATAL:  configuration file "c" contains errors'])
+    'FATAL:  configuration file "c" contains errors'
+    """
+    found = [line.strip() for line in lines if _COMPLAINT.search(line)]
+    return " / ".join(dict.fromkeys(line[match.start() :] for line in found[-3:] if (match := _COMPLAINT.search(line))))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 _COMPLAINT = re.compile(r"(FATAL|PANIC|ERROR):|syntax error in file")
@@ -604,6 +641,9 @@ def _pause_once(query: Callable[[str], list[dict[str, Any]]], version: int, dead
         time.sleep(0.1)
     else:
         query("select pg_wal_replay_pause()")
+        for row in query("select pid from pg_stat_activity where backend_type = 'startup'"):
+            with suppress(ProcessLookupError):
+                os.kill(row["pid"], signal.SIGHUP)  # wakes it, when it sleeps until the next attempt to receive
         patience = min(deadline, time.monotonic() + 0.5)
         while time.monotonic() < patience and not query("select 1 where pg_get_wal_replay_pause_state() = 'paused'"):
             time.sleep(0.005)
@@ -652,6 +692,13 @@ def shutdown(settings: Settings, *, escalate: float, deadline: float, silent: bo
     if alive(server.pid):
         kill([server.pid, *children(server.pid)])
     kill(remains(settings))
+
+
+def dismiss(settings: Settings, nodes: Collection[str]) -> None:
+    """End what sends WAL to these nodes: a shutdown would wait for their confirmation until wal_sender_timeout has passed."""
+    names = ", ".join(quoted(node) for node in sorted(nodes))
+    with suppress(Silence), session(settings, timeout=1.0, user=settings.pgdba) as query:
+        query(f"select pg_terminate_backend(pid) from pg_stat_replication where application_name in ({names})")  # noqa: S608
 
 
 def _await_end(pid: int, until: float) -> None:

@@ -180,8 +180,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def wait(missing: Callable[[], str], limit: float, say: Say) -> str:
-    """Look until nothing is missing or `limit` seconds have passed; return what is still missing. Changes are told."""
+def wait(missing: Callable[[], str], limit: float, say: Say, rest: Callable[[], object] = lambda: time.sleep(POLL)) -> str:
+    """Look until nothing is missing or `limit` seconds have passed; return what is still missing. Changes are told.
+
+    `rest` is what is done between two looks.
+    """
     deadline, told = time.monotonic() + limit, ""
     while left := missing():
         if left != told:
@@ -189,5 +192,5 @@ def wait(missing: Callable[[], str], limit: float, say: Say) -> str:
             told = left
         if time.monotonic() > deadline:
             return left
-        time.sleep(POLL)
+        rest()
     return ""

@@ -115,6 +115,13 @@ def tell(settings: Settings, failure: str) -> None:
         pacemaker.publish(f"{settings.resource}-repair", f"failed - {failure}"[:SHORT] if failure else None)
 
 
+def abandoned(settings: Settings, node: str) -> None:
+    """Correct what is shown of a repair that ended without a word (SIGKILL): it is not at work any more, and nobody else would say so."""
+    shown = pacemaker.attributes(f"{settings.resource}-repair").get(node, "")
+    if shown and not shown.startswith("failed"):
+        tell(settings, "it was killed, and left half a copy")
+
+
 class Repair:
     """One repair, from the lock to the end of the mark."""
 
@@ -300,6 +307,7 @@ class Repair:
             self._drop_slots()
             self.prove()
             self._end()
+            self.say("pg_rewind complete!")
         except Failure as failure:
             raise ClusterRefusal(
                 failure.message, failure.hint or "cls_rebuild_slave copies the primary anew: half a rewind cannot be used"

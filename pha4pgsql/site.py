@@ -55,9 +55,15 @@ if TYPE_CHECKING:
 SILENT = 2.0
 """Seconds a server has to answer one look before it is called silent."""
 PATIENT = 4.0
-"""The same for a look that its fate depends on."""
+"""The same for a look that a standby's fate depends on."""
 KNOWN_SILENT = 0.5
 """The same for one that was silent at the look before."""
+NOBODY_LEFT = 3.0
+"""Seconds for a fast shutdown where no other member is in the membership: a clean end is of use to nobody but this node."""
+MOVING = 1.0
+"""Seconds after a promotion in which Pacemaker moves the address: any change of the CIB would make it plan anew before that."""
+FRESH = 0.1
+"""Seconds for which the votes are as good as read anew: reading them costs a process."""
 PAUSE = 0.03
 """Seconds between two looks at something that is awaited."""
 
@@ -67,9 +73,11 @@ class Scope(Enum):
 
     VOTES = "votes, read once"
     """For a node that waits for nobody's vote."""
-    BALLOT = "votes, read once, and the round"
+    BALLOT = "votes, read once, the round, and the end of WAL once the ballot is promised"
     """For a node that answers."""
-    CLUSTER = "votes, read anew every time, and the CIB's attributes"
+    CLUSTER = "votes, read anew every time unless that was just done, and the CIB's attributes"
+    ALONE = "votes, read once, the CIB's attributes, and the end of WAL only while PostgreSQL is down"
+    """For a node that waits for nobody's vote, and for its own PostgreSQL."""
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -99,7 +107,9 @@ class Site:
         self._cluster: Cluster | None = None
         self._told: dict[tuple[str, str], str | None] = {}
         self._votes: tuple[tuple[str, Vote], ...] | None = None
+        self._votes_read = 0.0
         self._run: Run | None = None
+        self._promoting = False
         self._round = 0
         self._row: Vote | None = None
         self._proof: postgres.Proof | None = None
@@ -123,6 +133,10 @@ class Site:
         """
         return self._flock("reign.lock", wait=False)
 
+    def ending(self) -> AbstractContextManager[Any]:
+        """Held while the agent demotes: that PostgreSQL ends then is no death. Yields None if it is taken."""
+        return self._flock("ending.lock", wait=False)
+
     def repairing(self) -> AbstractContextManager[Any]:
         """The right to make the data directory a copy of another node's, until the end. Yields the lock's descriptor, None if it is taken."""
         return self._flock("repair.lock", wait=False)
@@ -137,6 +151,13 @@ class Site:
             return not _try_lock(handle, fcntl.LOCK_SH)  # shared: two who look at once must not take each other for a repair
         finally:
             os.close(handle)
+
+    def promoted_since(self) -> float:
+        """Seconds since the promotion that the history has not recorded yet (`chronicle.promoted`); many if there is none."""
+        try:
+            return time.time() - os.stat(self._path("promotion")).st_mtime
+        except FileNotFoundError:
+            return 1e9
 
     def _path(self, name: str) -> str:
         return f"{self.settings.tmpdir}/{self.settings.resource}.{name}"
@@ -157,11 +178,12 @@ class Site:
         finally:
             os.close(handle)
 
-    def instance(self, *, disk: bool = True, patient: bool = False) -> Instance:
-        """The local PostgreSQL now. patient: one that was silent before gets more time instead of less, as its fate depends on this look."""
-        known = os.path.exists(postgres.silence_file(self.settings))
-        patience = SILENT if not known else PATIENT if patient else KNOWN_SILENT
-        seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk)
+    def instance(self, *, disk: bool = True, patient: bool = False, end: bool = True) -> Instance:
+        """The local PostgreSQL now. patient: one that was silent before does not get less time, a standby more: its fate depends on this look."""
+        patience = SILENT
+        if os.path.exists(postgres.silence_file(self.settings)):
+            patience = KNOWN_SILENT if not patient else SILENT if self.state().reign.round else PATIENT
+        seen = postgres.observe(self.settings, timeout=max(0.5, min(patience, self.left)), disk=disk, end=end)
         self._run = seen.run
         return seen._replace(proven=self._proven_set is not None and self._proven_set == postgres.names_mark(self.settings))
 
@@ -175,7 +197,8 @@ class Site:
             return State()
         except ValueError as damaged:
             raise EnvironmentFailure(
-                f"the state file {path} is damaged: {damaged}", "what it promised is lost; rebuild this node as a standby, which makes a new one"
+                f"the state file {path} is damaged: {damaged}",
+                "what it promised is lost; cls_stop, then on this node cls_reset_master --yes, which makes a new one, and cls_rebuild_slave",
             ) from None
 
     def votes(self) -> tuple[tuple[str, Vote], ...]:
@@ -190,15 +213,17 @@ class Site:
 
     def look(self, instance: Instance | None = None, *, scope: Scope = Scope.CLUSTER, copy: bool = False) -> Scene:
         """One scene, as wide as the decision needs it. The end of WAL in half a copy says nothing: it is read when the `copy` is complete."""
-        if scope is Scope.CLUSTER or self._votes is None:
-            self._votes = self.votes()
+        if self._votes is None or (scope is Scope.CLUSTER and time.monotonic() >= self._votes_read + FRESH):
+            self._votes, self._votes_read = self.votes(), time.monotonic()
         state = self.state()
-        seen = instance or self.instance(disk=copy or not state.mark)
+        if scope is Scope.BALLOT:
+            self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round", self._property_set) or 1)
+        end = scope is not Scope.ALONE and not self._promoting and (scope is not Scope.BALLOT or state.promised.round >= self._round)
+        seen = instance or self.instance(disk=copy or not state.mark, end=end)
         scene = Scene(self.context.node, self.rules, state, seen, self._votes, elapsed=self.elapsed, left=self.left, row=self._row)
         if scope is Scope.VOTES:
             return scene
         if scope is Scope.BALLOT:
-            self._round = self._round or int(pacemaker.property(f"{self.settings.resource}_round", self._property_set) or 1)
             return scene._replace(round=self._round)
         if self._cluster is None:
             self._cluster = pacemaker.read_cluster()
@@ -255,7 +280,7 @@ class Site:
         elif isinstance(action, Follow):
             postgres.write_recovery(settings, node, action.upstream)
             postgres.reload(settings)
-            if action.upstream is None and self.instance(disk=False).run is Run.STANDBY:
+            if action.upstream is None and (self._run is Run.STANDBY or self.instance(disk=False).run is Run.STANDBY):
                 postgres.cut_off(settings, timeout=max(0.5, min(3.0, self.left)))
         elif isinstance(action, Name):
             self._proof = None
@@ -270,6 +295,7 @@ class Site:
             self.shutdown()
         elif isinstance(action, Promote):
             postgres.promote(settings, timeout=max(1.0, min(5.0, self.left)))
+            self._promoting = True  # where its WAL as a standby ends is of no use any more
         elif isinstance(action, Nudge):
             postgres.nudge(settings, timeout=max(0.5, min(2.0, self.left)))
         elif isinstance(action, Checkpoint):
@@ -320,7 +346,16 @@ class Site:
         """End PostgreSQL, in the time that the parameters give it in its present role."""
         run = self._run or self.instance(disk=False).run
         escalate = self.settings.stop_escalate if run is not Run.STANDBY else self.settings.stop_escalate_in_slave
+        absent = self._absent()
+        if run is Run.PRIMARY and absent:
+            postgres.dismiss(self.settings, absent)
+            escalate = min(escalate, NOBODY_LEFT) if absent.issuperset({*self.rules.members} - {self.context.node}) else escalate
         postgres.shutdown(self.settings, escalate=escalate, deadline=self.context.deadline, silent=run is Run.SILENT)
+
+    def _absent(self) -> frozenset[str]:
+        """Who had left the membership when this call first saw it: what is sent to them goes nowhere, and PostgreSQL waits a minute to learn it."""
+        others = {*self.rules.members, *self.settings.read_node_list} - {self.context.node}
+        return frozenset(others.difference(self._cluster.online)) if self._cluster else frozenset()
 
     # -- driving --
 

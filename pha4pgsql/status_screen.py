@@ -75,7 +75,9 @@ def _asked(report: Report) -> str:
     """How old the primary's figures are, or why there are none."""
     if report.asked.answered:
         return f"the primary answered in {report.asked.took * 1000:.0f} ms"
-    said = "no primary was asked" if report.asked.refusal is Refusal.NOT_ASKED else "the primary did not answer"
+    said = {Refusal.NOT_ASKED: "no primary was asked", Refusal.SILENT: "the primary did not answer"}.get(
+        report.asked.refusal or Refusal.NOT_ASKED, "the primary may not be asked"
+    )
     return f"{said}; last change {report.view.changed.partition(' ')[2] or 'unknown'}"
 
 
@@ -135,7 +137,7 @@ def _reigns(report: Report) -> str:
         return "is changing"
     if asked.confirming < needed(asked.names):
         return "commits wait"
-    return "takes writes, alone" if report.notes else "takes writes"
+    return "takes writes, alone" if any(" goes on alone " in note for note in report.notes) else "takes writes"
 
 
 def _style(report: Report, row: Row) -> str:

@@ -615,7 +615,14 @@ class ControlData(NamedTuple):
 
 
 def controldata(answer: str) -> ControlData:
-    """Read pg_controldata's output, produced with LC_ALL=C. A missing line is a ValueError that names it."""
+    """Read pg_controldata's output, produced with LC_ALL=C. A missing line is a ValueError that names it, a wrong checksum is one, too.
+
+    >>> controldata("WARNING: Calculated CRC checksum does not match value stored in file.")
+    Traceback (most recent call last):
+    ValueError: the checksum of the control file does not match
+    """
+    if "CRC checksum does not match" in answer:
+        raise ValueError("the checksum of the control file does not match")
     lines = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in answer.splitlines())}
     try:
         return ControlData(

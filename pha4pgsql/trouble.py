@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from pha4pgsql.cli_status import Reading, Report, Row
     from pha4pgsql.text import FailedAction
 
+MOVING = ("starting", "stopping")
+"""Roles that end by themselves."""
+
+OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
+"""Commands that act on one set."""
+
+LOCK_SERVER = "start the PostgreSQL server of the distributed lock, or let this node reach it"
+
 PATIENCE = 3.0
 """Seconds for which a commit may wait for a standby before it is called an outage."""
 
@@ -43,8 +51,10 @@ class Trouble(NamedTuple):
 
 
 def find(report: Report) -> tuple[Trouble, ...]:
-    """All that is wrong, the worst first."""
-    found = [trouble for finder in FINDERS for trouble in finder(report)]
+    """All that is wrong, the worst first; without quorum only what this node knows by itself, as what it says of others is old."""
+    found = [trouble for finder in (FINDERS if report.quorate else ALONE) for trouble in finder(report)]
+    if report.several and report.named:
+        found = [one._replace(hint=OF_A_SET.sub(rf"\g<0> --set {report.named.promotable}", one.hint)) for one in found]
     return tuple(sorted(found, key=lambda one: -one.worst.value))
 
 
@@ -68,11 +78,10 @@ def needed(names: str) -> int:
 
 def _quorum(report: Report) -> Iterator[Trouble]:
     if not report.quorate:
-        online = [row.name for row in report.rows if row.online]
-        seen = f"it sees {' '.join(online) or 'nobody'}; what follows is only what it knew last, the others may have gone on"
-        yield Trouble(
-            State.DOWN, f"{report.here} has no quorum: {seen}", "ssh to another node and type cls_status there; here: corosync-quorumtool -s"
-        )
+        online, absent = [row.name for row in report.rows if row.online], " or ".join(row.name for row in report.rows if not row.online)
+        seen = f"it sees {' '.join(online) or 'nobody'}; all this is only what it knew last, the others may have gone on"
+        hint = f"cls_status on {absent or 'another node'}; switch on what is off; here: corosync-quorumtool -s"
+        yield Trouble(State.DOWN, f"{report.here} has no quorum: {seen}", hint)
 
 
 def _set(report: Report) -> Iterator[Trouble]:
@@ -91,22 +100,23 @@ def _primary(report: Report) -> Iterator[Trouble]:
     if not promoted:
         why = "; ".join(report.notes) or "nobody is primary"
         absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
-        yield Trouble(
-            State.DOWN, why, f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
-        )
+        hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
+        hint = f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
+        lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
+        yield Trouble(State.DOWN, why, hint + lost)
         return
     if len(promoted) > 1:
         hint = "cls_status on each of them; the one without quorum steps down by itself, or switch it off"
         yield Trouble(State.DOWN, f"{' and '.join(promoted)} are promoted, expected one", hint)
         return
     for note in report.notes:
-        yield Trouble(State.DEGRADED, note, "bring the standbys back, soon: what is wrong with them stands below")
+        lock = "distributed lock" in note
+        yield Trouble(State.DEGRADED, note, LOCK_SERVER if lock else "bring the standbys back, soon: what is wrong with them stands below")
     for vip in named.writers:
         if report.vips.get(vip) is None:
             yield Trouble(State.DOWN, f"{vip} runs on no node: clients do not reach the primary", f"cls_cleanup {vip}")
             return
-    if report.quorate:
-        yield from _answers(report, promoted[0])
+    yield from _answers(report, promoted[0])
 
 
 def _answers(report: Report, primary: str) -> Iterator[Trouble]:
@@ -117,6 +127,10 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
         yield Trouble(
             State.HEALTHY, f"the primary was not asked: {short}; lag and positions are unknown", "run cls_status as root on a node of the cluster"
         )
+    elif asked.refusal is Refusal.BLIND:
+        role = report.named.parameters.get("repuser", "postgres") if report.named else ""
+        hint = f"""on {primary}: psql -U postgres -c 'GRANT pg_monitor TO "{role}"'"""
+        yield Trouble(State.HEALTHY, f"the primary does not show who follows: {short}; lag and positions are unknown", hint)
     elif asked.refusal is Refusal.SILENT:
         hint = f"look at the log of PostgreSQL on {primary}; Pacemaker replaces a server that stays silent"
         yield Trouble(State.DOWN, f"the primary {primary} does not answer at the writer address: {short}", hint)
@@ -167,14 +181,15 @@ def _node(report: Report, row: Row) -> Trouble | None:
 def _repair(row: Row) -> Trouble:
     what, _, rest = (row.repair or "").partition(" ")
     if what == "failed":
-        return Trouble(State.DEGRADED, f"the repair of {row.name} was given up: {rest.lstrip('- ')}", f"on {row.name}: cls_rebuild_slave")
+        again = "wait, or " if rest.lstrip("- ").startswith("try ") else ""
+        return Trouble(State.DEGRADED, f"the repair of {row.name} failed: {rest.lstrip('- ')}", f"{again}on {row.name}: cls_rebuild_slave")
     return Trouble(State.DEGRADED, f"{row.name} is being repaired: {row.repair}", "wait; cls_status --watch shows how far it is")
 
 
 def _server(report: Report, row: Row) -> Trouble | None:
     """PostgreSQL of a member that is online."""
     named = report.named
-    if named is None or named.disabled or not report.quorate:  # without quorum nothing runs, and nothing can be typed here that helps
+    if named is None or named.disabled:
         return None
     ban = next((ban for ban in report.bans if ban.node == row.name and ban.resource in {named.promotable, named.primitive} and not ban.role), None)
     if ban is not None and ban.id.startswith(NO_MEMBER):
@@ -184,8 +199,11 @@ def _server(report: Report, row: Row) -> Trouble | None:
         return Trouble(
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
         )
-    if row.role in {"stopped", "failed"} and not any(_is_current(report, one) and one.node == row.name for one in report.view.failed):
+    told = any(_is_current(report, one) and one.node == row.name for one in report.view.failed)
+    if row.role in {"stopped", "failed"} and not told:
         return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "cls_start")
+    if row.role in MOVING and not told:
+        return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "wait: cls_start tells what is still missing")
     primary = report.primary
     if row.role == "started" and primary and not _streams(report, row):
         unseen = "its primary has no connection of it" if report.asked.answered else f"status {row.status or 'unknown'}"
@@ -222,7 +240,13 @@ def _failures(report: Report) -> Iterator[Trouble]:
     for one in report.view.failed:
         resource, operation, _ = operation_of(one)
         if _is_current(report, one):
-            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", mending(one))
+            if resource == (report.named.primitive if report.named else "") and any(row.repair for row in report.rows if row.name == one.node):
+                continue  # the repair is told already, and what to do if it failed
+            by_itself = report.named is not None and report.named.parameters.get("auto_rejoin", "no") != "no"
+            hint = mending(one, by_itself=by_itself)
+            if hint.startswith(f"on {one.node}: ") and not report.promoted:
+                hint = f"when there is a primary to copy from, {hint}"
+            yield Trouble(State.DEGRADED, f"{resource} failed to {operation} on {one.node} (reason above)", hint)
         else:
             yield Trouble(
                 State.HEALTHY, f"{resource} has failed to {operation} on {one.node}, and works again", f"cls_cleanup {resource}  forgets it"
@@ -254,12 +278,16 @@ def _is_current(report: Report, failed: FailedAction) -> bool:
     return not healthy and not offline and not stopped
 
 
-def mending(failed: FailedAction) -> str:
-    """What to type for a failure, by the agent's own words."""
+def mending(failed: FailedAction, *, by_itself: bool) -> str:
+    """What to type for a failure, by the agent's own words; `by_itself`: a node that diverged repairs itself (auto_rejoin)."""
     resource, _, _ = operation_of(failed)
+    if "forked off" in failed.reason and by_itself:
+        return f"wait: it repairs itself (auto_rejoin); if that does not begin, on {failed.node}: cls_repair_by_pg_rewind"
     if "forked off" in failed.reason:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
-    if "no copy of" in failed.reason or "not whole" in failed.reason:
+    if "state file" in failed.reason and "damaged" in failed.reason:
+        return f"cls_stop; on {failed.node}: cls_reset_master --yes, then cls_rebuild_slave"
+    if re.search("no copy of|not whole|data directory .*: no such file|is not a data directory|configuration file .* is not there", failed.reason):
         return f"on {failed.node}: cls_rebuild_slave"
     return f"correct the cause, then: cls_cleanup {resource}"
 
@@ -310,3 +338,4 @@ def _change(report: Report) -> Iterator[Trouble]:
 
 
 FINDERS: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _set, _primary, _change, _nodes, _bans, _failures, _resources, _reading)
+ALONE: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _failures)

@@ -249,7 +249,7 @@ def check_data(settings: Settings) -> Iterator[Problem]:
     try:
         about = os.stat(datadir)
     except OSError as error:
-        hint = "Make it with initdb, or clone it from the primary with pg_basebackup."
+        hint = "Type cls_rebuild_slave on this node to copy the primary, or make it with initdb for a new set."
         yield Problem(Code.ARGS, f"data directory {datadir}: {os.strerror(error.errno or 0).lower()}", hint)
         return
     yield from _check_data_version(datadir)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Callable
 
 from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident, system
 from pha4pgsql.ocf import Code, exit_reason, log
-from pha4pgsql.site import Scope, Site
+from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Failure, Scene
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ def watch_once(settings: Settings, context: Context) -> float:
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
     scene = Scene(context.node, site.rules, state, votes=tuple(votes.items()))
+    if down and state.mark and not site.under_repair():
+        from pha4pgsql import repair
+
+        repair.abandoned(settings, context.node)
     if down and rejoin.wanted(settings, scene, time.time()) and not site.under_repair():
         record("INFO", f"the data here are not the primary's: {'/'.join(settings.auto_rejoin)} begins (auto_rejoin)")
         rejoin.begin(settings, context.node, lambda text: record("INFO", text))
@@ -120,6 +124,8 @@ def watch_once(settings: Settings, context: Context) -> float:
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
             site.reign(pgsql.tend)
+        elif MOVING <= site.promoted_since() < MOVING + 2 * UP_PAUSE:
+            site.reign(pgsql.tend)  # what the first monitor has left, so that people see the new primary at once
     chronicle.tell_end(settings)
     return DOWN_PAUSE if down else UP_PAUSE
 
@@ -143,11 +149,11 @@ def _await_death(settings: Settings, pause: float) -> bool:
 def resign(settings: Settings, context: Context) -> None:
     """Give up the promotion score of a primary whose postmaster ended by itself, so that Pacemaker promotes another node at once.
 
-    Not when the agent ended it: then the agent holds the node's lock, or has already put away the reign.
+    Not when the agent is ending it, which holds the node's lock only from look to look, or has already put away the reign.
     """
     site = Site(settings, context._replace(started=time.monotonic(), timeout=20.0), record)
-    with site.lock():
-        gone = postgres.postmaster(settings) is None and site.state().reign != NEVER
+    with site.lock(), site.ending() as free:
+        gone = free is not None and postgres.postmaster(settings) is None and site.state().reign != NEVER
         if gone:
             chronicle.ends(settings, site.state())
     if gone:

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Drill]:
-    """The cluster of the module's PLAN, brought up once; a developer may name one that is up already: LAB=name tests/run --live ..."""
+    """The cluster of the module's PLAN, brought up once.
+
+    A developer may name one that is up already, `LAB=name tests/run --live ...`, or another PostgreSQL, `PG=/usr/lib/postgresql/17/bin`.
+    """
     if os.geteuid() != 0 or not shutil.which("pacemakerd", path="/usr/sbin:/sbin"):
         pytest.skip("the lab needs root, and Pacemaker installed")
     plan = request.module.PLAN
     if os.environ.get("LAB"):
         yield Drill(Lab(os.environ["LAB"]))
         return
-    lab = bring_up(plan._replace(name=f"{plan.name}-{os.getpid()}"), say=print)
+    lab = bring_up(plan._replace(name=f"{plan.name}-{os.getpid()}", bindir=os.environ.get("PG", plan.bindir)), say=print)
     try:
         yield Drill(lab)
     finally:

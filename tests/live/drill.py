@@ -103,13 +103,16 @@ class Drill:
         return [row.name for row in self.lab.list() if row.name in self.lab.members and (row.state, row.link) == ("running", "up")]
 
     def status(self, node: str = "") -> dict[str, Any]:
-        """`cls_status --json` of a node, by default of the first that can be asked."""
+        """`cls_status --json` of a node, by default of the first that has quorum, or else can be asked."""
+        known: dict[str, Any] = {}
         for name in [node] if node else self.up:
             done = self.lab.run(name, ["cls_status", "--json"], timeout=20)
             if done.out.startswith("{"):
                 found: dict[str, Any] = json.loads(done.out)
-                return found
-        return {"primary": None, "quorate": False, "repl_info": None, "vips": {}, "nodes": [], "failed_actions": []}
+                if found["quorate"]:
+                    return found
+                known = known or found
+        return known or {"primary": None, "quorate": False, "repl_info": None, "vips": {}, "nodes": [], "failed_actions": []}
 
     def standing(self, node: str) -> tuple[str | None, ...]:
         """Data status, status, score of a node."""

@@ -62,6 +62,20 @@ def switch(drill: Drill, writing: Writing, node: str, target: str = "") -> tuple
     return new, writing.outage(began)
 
 
+def new_plans(drill: Drill) -> list[str]:
+    """Why Pacemaker planned anew after a target's score was raised and before its address was started, in all switchovers so far."""
+    found: list[str] = []
+    for node in drill.lab.members:
+        moving = False
+        for line in drill._file(node, "/var/log/pacemaker/pacemaker.log").splitlines():
+            if "Initiating start operation vip-master_start_0" in line:
+                moving = False
+            elif re.search(r"Transition \d+ aborted", line):
+                found += [line] if moving else []
+                moving = moving or "=INFINITY: " in line
+    return found
+
+
 def troubles(writing: Writing) -> list[str]:
     """What the writer complained of, one text each."""
     return [line.split(" ", 2)[2] for line in writing._lines() if line.startswith("bad ")]

@@ -121,6 +121,7 @@ def test_a_copy_that_is_interrupted(drill: Drill) -> None:
     assert drill.lab.run(old, ["pkill", "-KILL", "-f", REBUILD]).ok
     end(running)
     assert re.search(r"^mark=a copy of", drill.state(old), re.MULTILINE), "half a copy is known as such"
+    drill.until(lambda: attribute(drill, old, "pgsql-repair").startswith("failed"), "nobody says that it is being repaired")
     drill.must(old, "crm_resource", "--cleanup", "--resource", "msPostgresql", "--node", old)
     drill.until(lambda: any(old in str(one) and "not whole" in str(one) for one in drill.status(new)["failed_actions"]), "its start is refused")
     assert drill.lab.run(old, [REWIND, "--yes"]).code == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from drill import alone
-from switching import PATIENT, RECONNECT, follows, leftovers, run, switch, troubles
+from switching import PATIENT, RECONNECT, follows, leftovers, new_plans, run, switch, troubles
 
 from pha4pgsql.lab_words import Plan
 
@@ -34,6 +34,9 @@ def test_ten_times_in_a_row(drill: Drill) -> None:
     assert drill.lost(writing) == []
     assert not [text for text in troubles(writing) if not re.search(RECONNECT, text)]
     drill.until(lambda: leftovers(drill) == before, "nothing is left in the CIB")
+    changes = new_plans(drill)
+    print("\n".join(changes))
+    assert len(changes) < TIMES // 2, "Pacemaker plans anew while the role moves"
 
 
 def test_while_a_third_node_is_off(drill: Drill) -> None:

@@ -66,10 +66,16 @@ def test_a_standby_that_does_not_stream_is_named() -> None:
     assert "DISCONNECT" in reason
 
 
-@pytest.mark.parametrize("status", ["LATEST", "STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC"])
+@pytest.mark.parametrize("status", ["STREAMING|SYNC", "STREAMING|QUORUM", "STREAMING|POTENTIAL", "STREAMING|ASYNC"])
 def test_healthy_data_status(status: str) -> None:
     """The values with which a node counts as replicating."""
     assert cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', f'value="{status}"'))) == []
+
+
+def test_what_a_former_primary_shows_does_not_count() -> None:
+    """Until the new primary has told, it still shows what it was; scripts take an end of cls_online_switch for a standby that streams."""
+    (reason,) = cli.missing_for_standbys(site(('value="STREAMING|ASYNC"', 'value="LATEST"'), ('value="HS:async"', 'value="PRI"')))
+    assert reason == "node3 does not replicate yet: data-status LATEST, status PRI"
 
 
 def test_a_remembered_data_status_does_not_count() -> None:
@@ -123,7 +129,9 @@ def test_a_primary_that_goes_on_alone_is_told() -> None:
     said = Statement(Ballot(1, "node1"), 1, "node1")
     votes = {"node1": Vote(eras=(ERA,), reign=ERA.term, said=said)}
     (note,) = cli_status.notes(votes, THREE, ("node1",), "")
-    assert "node1" in note
+    assert "node1 goes on alone" in note
+    (note,) = cli_status.notes(votes, THREE, ("node1",), "", names='"node2"')
+    assert "commits wait" in note, "it has said so, and not enough others have stored it"
     assert cli_status.notes({"node1": votes["node1"]._replace(said=said._replace(owner=""))}, THREE, ("node1",), "") == ()
 
 
@@ -153,6 +161,13 @@ def test_a_plan_of_what_is_so_already_has_nothing_to_do(monkeypatch: pytest.Monk
     assert [step.done for step in stop.steps] == [False, False]
     assert stop.risk
     assert [step.done for step in cli_start.starting(site(("STREAMING|SYNC", "DISCONNECT")), 1, silent).steps] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("resource", "forgotten"), [("", 3), ("msPostgresql", 1), ("pgsql", 1), ("vip-master", 1), ("fence-lab", 0)])
+def test_cls_cleanup_tells_only_what_it_forgets(resource: str, forgotten: int) -> None:
+    """The failures of the resource that is named, or of what is in it."""
+    view = text.view(ElementTree.parse(SAMPLES / "crm_mon-failures.xml").getroot())  # noqa: S314
+    assert len(cli_start.forgotten(view, resource)) == forgotten
 
 
 def test_no_set_and_unknown_set() -> None:

@@ -25,9 +25,9 @@ LAYERS: dict[int, tuple[str, ...]] = {
     # programs, each on top of what stands before it
     4: (
         "early", "validation", "lvs_validation", "ocf", "agent", "watch", "pool", "balancer", "realsvr",
-        "psql_line", "config", "config_pages", "manual", "cli_status", "cli", "procedure", "cli_start", "cli_standby", "cli_switch", "cli_reset",
-        "cli_repair",
-        "cli_tools", "cli_distlock", "reader_cluster", "cli_reader", "trouble", "checkup", "status_crm", "status_screen", "cli_screen",
+        "psql_line", "config", "config_pages", "manual", "cli_status", "cli", "trouble", "procedure", "cli_start", "cli_standby", "cli_switch",
+        "cli_reset", "cli_repair",
+        "cli_tools", "cli_distlock", "reader_cluster", "cli_reader", "checkup", "status_crm", "status_screen", "cli_screen",
         "cli_history", "cli_check", "pcs_lines", "pcs", "renderings", "setup", "cli_member",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",

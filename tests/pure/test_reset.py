@@ -56,6 +56,14 @@ def test_who_is_refused() -> None:
     assert refused(ground({**LEFT, "node2": shown(400)}), "node2")
 
 
+def test_the_row_is_needed_where_a_member_is_missing() -> None:
+    """Two nodes, one lost: without the row nobody can be elected, so nothing is begun."""
+    two = RULES._replace(members=("node1", "node3"), row=True)
+    assert refused(ground({"node1": LEFT["node1"]})._replace(rules=two), "node1") == []
+    assert refused(ground({"node1": LEFT["node1"]})._replace(rules=two, silence="it cannot be asked"), "node1")
+    assert refused(ground(LEFT)._replace(rules=two, silence="it cannot be asked"), "node1") == []
+
+
 def test_what_is_lost_is_said() -> None:
     """By name, with what each member holds."""
     told = cli_reset.risk(ground(LEFT), "node1")
@@ -110,5 +118,8 @@ def test_a_damaged_state_file() -> None:
     assert (state.promised, state.eras, state.said) == (Ballot(10, "node1"), (), ALONE)
     assert vote.term_at(state.eras, Lsn(300)) == NEVER
     assert ground(LEFT, None).furthest == ["node3"], "it cannot be compared any more"
+    told = cli_reset.risk(ground({"node2": shown(300), "node3": shown(300)}, None), "node3")
+    assert "node1 is here, but its state file is damaged" in told
+    assert "must be off" not in told
     lost = cli_reset.replacement(ground(LEFT, None))
     assert (lost.promised.round, lost.said.owner) == (10, "")

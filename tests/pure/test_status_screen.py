@@ -210,6 +210,12 @@ def test_a_healthy_cluster_fits_a_small_terminal() -> None:
     assert verdict(healthy()) == (State.HEALTHY, "")
 
 
+def test_who_has_standbys_is_not_alone() -> None:
+    """Only the primary that says so writes alone, whatever else there is to know."""
+    assert any(line.endswith("takes writes, alone") for line in drawn(healthy(notes=("node1 goes on alone since no standby confirms",))))
+    assert not any("alone" in line for line in drawn(healthy(notes=("the row of the distributed lock cannot be asked",))))
+
+
 def test_the_screen_shows_every_member() -> None:
     """Role, timeline, LSN, lag in bytes and seconds, sync state, what it does."""
     lines = [re.split(r"  +", line) for line in drawn(healthy())]
@@ -224,22 +230,35 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(quorate=False), State.DOWN, ("no quorum", "corosync-quorumtool")),
         (healthy(maintenance=True), State.DEGRADED, ("maintenance mode", "cls_unmaintenance")),
         (healthy(rows=rows(node1={"role": "started"}), primary=None), State.DOWN, ("nobody is primary", "cls_start")),
+        (
+            healthy(rows=rows(node1={"role": "stopped", "online": False}), primary=None, notes=("no primary: node1 went on alone at the end",)),
+            State.DOWN,
+            ("bring back node1", "lost for good: cls_reset_master --dry-run"),
+        ),
         (healthy(rows=rows(node2={"role": "promoted"}), primary=None), State.DOWN, ("node1 and node2 are promoted",)),
         (healthy(vips={"vip-master": None, "vip-slave": "node2"}), State.DOWN, ("vip-master runs on no node", "cls_cleanup vip-master")),
         (healthy(vips={"vip-master": "node1", "vip-slave": None}), State.DEGRADED, ("vip-slave runs on no node", "cls_cleanup vip-slave")),
         (healthy(asked=Primary(Refusal.SILENT, "PostgreSQL did not answer within 1 s")), State.DOWN, ("does not answer", "within 1 s")),
         (healthy(asked=Primary(Refusal.NOT_ALLOWED, "no password")), State.HEALTHY, ("was not asked", "root")),
+        (healthy(asked=Primary(Refusal.BLIND, "its role is no member")), State.HEALTHY, ("does not show who follows", "GRANT pg_monitor")),
         (healthy(asked=ANSWER._replace(standby=True)), State.DOWN, ("a standby answers",)),
         (healthy(asked=ANSWER._replace(names='2 ("node2", "node3")')), State.DOWN, ("commits wait", "1 of 2", "node2 node3")),
         (healthy(asked=ANSWER._replace(waiting=12.0)), State.DOWN, ("waiting for a standby for 12 s",)),
         (healthy(notes=("node1 goes on alone",), asked=ANSWER._replace(names="")), State.DEGRADED, ("goes on alone",)),
+        (
+            healthy(notes=("the row of the distributed lock cannot be asked: no answer",)),
+            State.DEGRADED,
+            ("distributed lock cannot be asked", "-> start the PostgreSQL server of the distributed lock"),
+        ),
         (healthy(rows=rows(node3={"online": False})), State.DEGRADED, ("node3 is offline", "pcs cluster start node3")),
         (healthy(rows=rows(node3={"standby": True})), State.DEGRADED, ("node3 is in standby", "cls_unstandby_node node3")),
         (healthy(rows=rows(node3={"maintenance": True})), State.DEGRADED, ("node3 is in maintenance", "cls_unmaintenance_node node3")),
         (healthy(rows=rows(node3={"role": "stopped"})), State.DEGRADED, ("pgsql is stopped on node3", "cls_start")),
+        (healthy(rows=rows(node3={"role": "starting"})), State.DEGRADED, ("pgsql is starting on node3", "wait")),
         (healthy(rows=rows(node3={"state": None})), State.DEGRADED, ("node3 does not stream", "cls_check")),
         (healthy(rows=rows(node3={"repair": "rewind 35 pg_rewind: 120/340 MB"})), State.DEGRADED, ("being repaired", "35")),
-        (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("given up: no room", "cls_rebuild_slave")),
+        (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("failed: no room", "-> on node3: cls_rebuild_slave")),
+        (healthy(rows=rows(node3={"repair": "failed - try 1 of 4 failed: rewind: x"})), State.DEGRADED, ("failed: try 1", "wait, or on node3: cls")),
         (healthy(change="members change: a b now, a b c wished"), State.DEGRADED, ("members change", "cls_member list")),
         (
             healthy(bans=(Ban("pha4pgsql-no-member-msPostgresql-node3", "msPostgresql", "node3", "", ""),)),
@@ -288,10 +307,41 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     down = report._replace(view=view, rows=rows(node3={"role": "failed"}))
     state, said = verdict(down)
     assert (state, "on node3: cls_repair_by_pg_rewind" in said) == (State.DEGRADED, True), said
+    nobody = down._replace(primary=None, rows=rows(node1={"role": "started"}, node3={"role": "failed"}))
+    assert "-> when there is a primary to copy from, on node3: cls_repair" in verdict(nobody)[1]
     assert any(FORKED in line for line in drawn(down))
     folded = drawn(down, width=WIDTH)
     assert max(map(len, folded)) <= WIDTH
     assert FORKED in " ".join(" ".join(folded).split())
+
+
+def test_with_several_sets_the_command_names_the_one_that_is_looked_at() -> None:
+    """`cls_start` without a name would start another one."""
+    stopped = healthy(rows=rows(node3={"role": "stopped"}))
+    assert verdict(stopped)[1].endswith("-> cls_start")
+    assert verdict(stopped._replace(several=True))[1].endswith("-> cls_start --set msPostgresql")
+
+
+def test_without_quorum_nobody_is_told_to_start_what_may_be_running() -> None:
+    """What such a node says of others is old: one complaint, and where to look instead."""
+    state, said = verdict(healthy(quorate=False, primary=None, rows=rows(node2={"online": False}, node3={"online": False})))
+    assert (state, said.count("->"), "cls_status on node2 or node3" in said) == (State.DOWN, 1, True), said
+
+
+def test_a_node_that_repairs_itself_is_not_to_be_repaired_by_hand() -> None:
+    """While it does, and before it begins when auto_rejoin is on, nobody is told to type the same; when it failed, what to type instead."""
+    report = healthy()
+    assert report.named
+    stopped = [one._replace(instances=tuple(part for part in one.instances if "node3" not in part.nodes)) for one in report.view.resources]
+    view = report.view._replace(failed=(failed("pgsql_start_0", "node3", FORKED),), resources=tuple(stopped))
+    named = report.named._replace(parameters={**report.named.parameters, "auto_rejoin": "rewind"})
+    for repair, words in (
+        (None, "it repairs itself"),
+        ("rewind 35 from node1", "being repaired"),
+        ("failed - given up", "-> on node3: cls_rebuild_slave"),
+    ):
+        state, said = verdict(report._replace(named=named, view=view, rows=rows(node3={"role": "failed", "repair": repair})))
+        assert (state, words in said, said.count("->")) == (State.DEGRADED, True, 1), said
 
 
 def test_a_running_repair_has_a_bar() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import cli, cli_switch, pgsql, text
+from pha4pgsql import cli, cli_switch, early, pgsql, text
 from pha4pgsql.checks import Answer as Told
+from pha4pgsql.parameters import PGSQL
 from pha4pgsql.words import (
     Answer,
     Attributes,
@@ -23,6 +25,7 @@ from pha4pgsql.words import (
     Rules,
     Run,
     Scene,
+    Shutdown,
     State,
     Statement,
     Vote,
@@ -135,6 +138,49 @@ def test_the_old_primarys_last_word_is_waited_for() -> None:
     procedure = pgsql.promote(candidate(0, reign=TERM))
     assert next(procedure) == []
     assert Promote() in procedure.send(candidate(0, reign=TERM)._replace(elapsed=pgsql.HANDOVER))
+
+
+def raised(scene: Scene, **changes: Any) -> Scene:  # noqa: ANN401
+    """The target's score is raised: Pacemaker moves the role."""
+    scores = ((("node1", "master-pgsql"), "1000"), (("node2", "master-pgsql"), pgsql.RAISED))
+    return scene._replace(attributes=(*scene.attributes, *scores), **changes)
+
+
+def test_nothing_in_the_cluster_changes_while_the_role_moves() -> None:
+    """The old primary keeps its score, a standby says nothing of its status: Pacemaker need not plan anew between demotion and promotion."""
+    assert next(pgsql.demote(raised(primary(wish("node2"))))) == [Shutdown()]
+    gone = Attributes(((("node1", "master-pgsql"), "-INFINITY"),))
+    for scene in (
+        primary(wish("node2")),
+        raised(primary(wish("node2")), online=frozenset({"node1", "node3"})),
+        raised(primary())._replace(attributes=((("node2", "master-pgsql"), pgsql.RAISED), (("node2", "pgsql-status"), "STOP"))),
+    ):
+        assert next(pgsql.demote(scene)) == [gone]
+    waiting = candidate(1000)._replace(me="node3", attributes=raised(primary()).attributes)
+    with pytest.raises(StopIteration):
+        next(pgsql.stand(waiting))
+    assert isinstance(next(pgsql.stand(waiting._replace(attributes=())))[0], Attributes)
+
+
+def test_notifications_that_end_at_once(tmp_path: Path) -> None:
+    """All but those that somebody has to act on: the whole cluster waits for each."""
+    (tmp_path / "recovery.conf").write_text("# upstream node2 pgsql_8_node2_node3\nprimary_conninfo = ''\n")
+
+    def idle(kind: str, operation: str, promoted: str, here: str = "node3", tmpdir: Path = tmp_path) -> bool:
+        meta = {"notify_type": kind, "notify_operation": operation, "notify_promote_uname": promoted, "on_node": here}
+        environment = {f"OCF_RESKEY_CRM_meta_{name}": value for name, value in meta.items()}
+        return early.idle(["pgsql", "notify"], {**environment, "OCF_RESKEY_tmpdir": str(tmpdir)})
+
+    assert idle("pre", "demote", "node2")
+    assert idle("post", "demote", "node2 ")
+    assert not idle("post", "demote", " ")
+    assert not idle("pre", "promote", "node2")
+    assert idle("post", "promote", "node2")
+    assert idle("post", "promote", "node3")
+    assert not idle("post", "promote", "node1")
+    assert not idle("post", "promote", "node2", tmpdir=tmp_path / "nothing")
+    assert not idle("post", "start", " ")
+    assert {row.name: row.default for row in PGSQL.parameters}["tmpdir"] == early.TMPDIR
 
 
 # ---------------------------------------------------------------- the command

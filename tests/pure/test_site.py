@@ -1,0 +1,135 @@
+"""One node as the agents see it: how long its PostgreSQL is given to end, and who takes its end for a death."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pha4pgsql import agent, pacemaker, postgres, vote, watch
+from pha4pgsql.outage import Meter
+from pha4pgsql.settings import Code, Context, Settings
+from pha4pgsql.site import MOVING, NOBODY_LEFT, Scope, Site
+from pha4pgsql.words import Ballot, Instance, Mode, Run, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+NODES = ("node1", "node2", "node3")
+CONTEXT = Context("demote", "pgsql", "node1", timeout=60.0, started=0.0)
+
+
+def site(tmp_path: Path, online: tuple[str, ...] = NODES, **changes: Any) -> Site:  # noqa: ANN401
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    settings = Settings(tmpdir=str(tmp_path), socketdir="", logfile="", pgdba=user, node_list=NODES, **changes)
+    made = Site(settings, CONTEXT._replace(started=time.monotonic()), lambda *_: None)
+    made._cluster = SimpleNamespace(online=online)  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("online", "run", "lost", "seconds"),
+    [
+        (NODES, Run.PRIMARY, None, 90.0),
+        (("node1", "node2"), Run.PRIMARY, {"node3", "node4"}, 90.0),
+        (("node1",), Run.PRIMARY, {"node2", "node3", "node4"}, NOBODY_LEFT),
+        (("node1",), Run.STANDBY, None, 90.0),
+    ],
+    ids=["all there", "one is lost", "cut off", "a standby"],
+)
+def test_nobody_who_is_lost_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: tuple[str, ...], run: Run, lost: set[str] | None, seconds: float
+) -> None:
+    """PostgreSQL itself would wait for their confirmation of its last record, a minute by default."""
+    dismissed: list[Collection[str]] = []
+    given: list[float] = []
+    monkeypatch.setattr(postgres, "dismiss", lambda _, nodes: dismissed.append(nodes))
+    monkeypatch.setattr(postgres, "shutdown", lambda _, escalate, **__: given.append(escalate))
+    readers = ("node4",) if lost else ()
+    ending = site(tmp_path, online, read_node_list=readers)
+    ending._run = run
+    ending.shutdown()
+    assert dismissed == ([frozenset(lost)] if lost else [])
+    assert given == [seconds]
+
+
+def test_a_set_of_one_has_nobody_to_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its primary gets all the time it was given."""
+    given: list[float] = []
+    monkeypatch.setattr(postgres, "shutdown", lambda _, escalate, **__: given.append(escalate))
+    alone = site(tmp_path, ("node1",))
+    alone.rules = alone.rules._replace(members=("node1",))
+    alone._run = Run.PRIMARY
+    alone.shutdown()
+    assert given == [90.0]
+
+
+def test_an_end_that_was_asked_for_is_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher resigns for a primary whose postmaster died, not while the agent demotes it."""
+    given: list[object] = []
+    demoting = site(tmp_path)
+    term = Ballot(7, "node1")
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(term, reign=term)))
+    monkeypatch.setattr(pacemaker, "set_transient", given.append)
+    with demoting.ending() as handle:
+        assert handle is not None
+        watch.resign(demoting.settings, CONTEXT)
+        assert given == []
+    watch.resign(demoting.settings, CONTEXT)
+    assert given == [{("node1", "master-pgsql"): "-INFINITY"}]
+
+
+def test_the_first_monitor_of_a_new_primary_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a second after the promotion it believes it, if the reign stands and the postmaster lives; never in a probe."""
+    alive: list[object] = [object()]
+    monkeypatch.setattr(postgres, "postmaster", lambda _: alive[0])
+    fresh, note = site(tmp_path, rep_mode=Mode.SYNC), tmp_path / "pgsql.promotion"
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(7, "node1"), reign=Ballot(7, "node1"))))
+    assert not agent._just_promoted(fresh)
+    note.write_text("")
+    assert agent.monitor(fresh.settings, fresh.context) == Code.RUNNING_PROMOTED
+    fresh.context = fresh.context._replace(is_probe=True)
+    assert not agent._just_promoted(fresh)
+    fresh.context = fresh.context._replace(is_probe=False)
+    os.utime(note, (time.time() - MOVING, time.time() - MOVING))
+    assert not agent._just_promoted(fresh)
+    note.write_text("")
+    alive[0] = None
+    assert not agent._just_promoted(fresh)
+    alive[0] = object()
+    (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(7, "node1"))))
+    assert not agent._just_promoted(fresh)
+
+
+def test_the_end_of_wal_is_read_when_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an answer once the ballot is promised, never before; for a demotion only of what is down."""
+    asked: list[bool] = []
+
+    def observe(_: Settings, *, end: bool, **__: object) -> Instance:
+        asked.append(end)
+        return Instance(Run.STANDBY)
+
+    monkeypatch.setattr(postgres, "observe", observe)
+    monkeypatch.setattr(pacemaker, "attributes", lambda _: {})
+    monkeypatch.setattr(pacemaker, "property", lambda *_: "8")
+    for round_promised, scope, expected in ((7, Scope.BALLOT, False), (8, Scope.BALLOT, True), (7, Scope.VOTES, True)):
+        (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(round_promised, "node2"))))
+        site(tmp_path).look(scope=scope)
+        assert asked.pop() is expected
+
+
+def test_a_meter_rests_until_it_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not longer than asked, and a moment when all is over."""
+    meter = Meter("", "")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    meter.rest(0.01)
+    assert slept == []
+    meter.stop()
+    meter.rest(60.0)
+    assert len(slept) == 1
