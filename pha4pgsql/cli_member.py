@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 NO_PRIMARY = 10
 WAIT = 120.0
+AWAY = "cls_online_switch makes another node the primary; then run this command again"
 
 
 class Ground(NamedTuple):
@@ -204,9 +205,7 @@ def remove_checks(ground: Ground, node: str) -> list[Check]:
     return [
         must(f"{node} is or was a member", counts, f"the members are {' '.join(ground.wished)}"),
         *base_checks(ground, node),
-        must(
-            f"{node} is not the primary", node != ground.primary, f"{node} is the primary", "cls_online_switch makes another node the primary first"
-        ),
+        must(f"{node} is not the primary", node != ground.primary, f"{node} is the primary", AWAY),
         must("two members stay", len(staying) >= 2, f"only {' '.join(staying)} would stay"),
         must(
             "sync_count fits those who stay", asked <= max(1, len(staying) // 2), f"sync_count is {asked}, half of {len(staying)} is the most",
@@ -226,9 +225,16 @@ def not_yet(ground: Ground, node: str, *, member: bool) -> str:
         return "there is no primary"
     inside = (node in roster.elects.members, node in roster.confirms.members)
     if inside != (member, member):
-        return f"{'in the middle of the change: ' if inside[0] != inside[1] else ''}{waits_for(ground)}"
+        return f"{'in the middle of the change: ' if inside[0] != inside[1] else ''}{waits_for(ground) or 'node_list wishes otherwise by now'}"
     behind = [name for name in staying if name not in ground.votes or not vote.alike(ground.votes[name].roster, roster)]
     return f"the list is not stored yet on {' '.join(behind)}" if behind else ""
+
+
+def unremoved(ground: Ground, node: str) -> str:
+    """Why the list still has this node; a refusal where that cannot come true, because it was elected meanwhile."""
+    if ground.primary == node:
+        raise ClusterRefusal(f"{node} has become the primary, and a primary is not removed", AWAY)
+    return not_yet(ground, node, member=False)
 
 
 def waits_for(ground: Ground) -> str:
@@ -411,7 +417,7 @@ def remove_steps(ground: Ground, node: str, options: argparse.Namespace, say: Sa
         *_ending(ground, say),
         Step(f"let readers leave {node}", lambda: _drain(node, options, say), drained, undo_what="its weight stays 0 until the command has ended"),
         Step(f"wish the set without {node}", lambda: _wish(node, say), gone, undo_what=f"cls_member add {node} takes it back"),
-        Step("wait until every member has stored the list without it", lambda: _wait(lambda: not_yet(look(), node, member=False), options, say), out),
+        Step("wait until every member has stored the list without it", lambda: _wait(lambda: unremoved(look(), node), options, say), out),
         Step(f"keep PostgreSQL and its watcher off {node}", lambda: _keep_off(node), all(off), undo_what=f"cls_member add {node} takes it back"),
         Step(f"wait until PostgreSQL has stopped on {node}", lambda: _wait(lambda: _runs(node), options, say), all(off) and not runs),
         Step("let there be no room for more instances", _shrink, all(off) and gone and ground.sized),

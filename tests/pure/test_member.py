@@ -14,7 +14,24 @@ from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, text, vote
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.checks import Check
 from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, standing_of, step_names
-from pha4pgsql.words import NEVER, UNLISTED, Ballot, Circle, Era, Follower, Instance, Lsn, Mode, Roster, Rules, Run, Scene, State, Vote
+from pha4pgsql.words import (
+    NEVER,
+    UNLISTED,
+    Ballot,
+    Circle,
+    ClusterRefusal,
+    Era,
+    Follower,
+    Instance,
+    Lsn,
+    Mode,
+    Roster,
+    Rules,
+    Run,
+    Scene,
+    State,
+    Vote,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -315,6 +332,16 @@ def test_sync_count_has_to_fit_those_who_stay(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
     assert "sync_count is 2" in refused(cli_member.remove_checks(ground(count=2), "node3"))
     assert "sync_count" not in refused(cli_member.remove_checks(ground(count=1), "node3"))
+
+
+def test_who_was_elected_while_leaving_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As primary it cannot leave: both the command that waits and the one that is run again tell to switch first."""
+    monkeypatch.setattr("pha4pgsql.pacemaker.quorate", lambda: True)
+    with pytest.raises(ClusterRefusal, match="node1 has become the primary") as told:
+        cli_member.unremoved(ground(), "node1")
+    hints = [check.hint for check in cli_member.remove_checks(ground(), "node1") if check.seen == "node1 is the primary"]
+    assert hints == [told.value.hint] == [cli_member.AWAY]
+    assert cli_member.unremoved(ground(), "node3") == "node_list wishes otherwise by now"
 
 
 def test_readers_keep_their_instances() -> None:
