@@ -140,6 +140,17 @@ def look() -> Ground:
     return Ground(site, tree, cli_status.votes(site.named.primitive, timeout=3.0), cli_status.rules(site.named))
 
 
+def look_after(say: Say) -> Ground:
+    """Look; after a command that was killed in its maintenance when Pacemaker, which looks anew then, shows the primary again."""
+
+    def hidden() -> str:
+        ground = look()
+        return "" if ground.primary or not cib.holds(ground.tree) else "Pacemaker looks anew at what runs, since a command was interrupted"
+
+    procedure.wait(hidden, setup.SETTLE, say)
+    return look()
+
+
 # ---------------------------------------------------------------- what must be so, and how far it is: pure
 
 
@@ -150,13 +161,19 @@ def base_checks(ground: Ground, node: str) -> list[Check]:
     unlisted = [name for name in ground.wished if name != node and not setup.shows_list(ground.site.cluster, ground.votes, name)]
     return [
         *cli_start.managed(ground.site),
-        must("the set has a primary", bool(ground.primary), "there is no primary", "cls_status shows why", NO_PRIMARY),
+        must("the set has a primary", bool(ground.primary), "there is no primary", primaryless(ground), NO_PRIMARY),
         must("the primary is not alone", not alone, f"{ground.primary} goes on alone", "bring a standby back first"),
         must(
             "every other member is there and has a list", not unlisted, f"{' '.join(unlisted)}: no stored list is shown",
             "bring it up, with the same version of pha4pgsql; several that are lost are taken out together (config.ini, install.sh, cls_setup)",
         ),
     ]  # fmt: skip
+
+
+def primaryless(ground: Ground) -> str:
+    """What to type where there is no primary: while an interrupted command's maintenance lasts none can be promoted."""
+    left = cib.holds(ground.tree)
+    return f"cls_setup ends the maintenance of {' '.join(left)}, which an interrupted command has left" if left else "cls_status shows why"
 
 
 def add_checks(ground: Ground, node: str, seen: Mapping[str, Any]) -> list[Check]:
@@ -263,7 +280,7 @@ def _add(options: argparse.Namespace) -> int:
     cli.need_root()
     cli.need_quorum()
     say = procedure.stopwatch()
-    ground, node = look(), options.node
+    ground, node = look_after(say), options.node
     with _way(node, ground, say) as there:
         seen = dict(there("look", **_request(ground, node)))
         seen["primary"] = _primary(ground)
@@ -397,7 +414,7 @@ def _remove(options: argparse.Namespace) -> int:
     cli.need_root()
     cli.need_quorum()
     say = procedure.stopwatch()
-    ground, node = look(), options.node
+    ground, node = look_after(say), options.node
     plan = Plan(remove_checks(ground, node), remove_steps(ground, node, options, say), f"{node} will be no member any more, PostgreSQL stops there.")
     if not procedure.perform(plan, options, say):
         return 0

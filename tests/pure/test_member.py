@@ -363,6 +363,21 @@ def test_a_maintenance_that_was_left_is_known_as_ours() -> None:
     assert "msPostgresql" in cli_member.remove_steps(again, "node3", argparse.Namespace(timeout=1.0), print)[0].what
 
 
+def test_a_command_that_was_killed_in_its_maintenance_hides_no_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pacemaker looks anew, and for a moment shows PostgreSQL as stopped everywhere: the same command, run again at once, waits for that."""
+    there = ground()
+    left = there._replace(tree=cib.with_hold(there.tree, ["msPostgresql"]))
+    members = {name: member._replace(roles={}) for name, member in there.site.cluster.members.items()}
+    hidden = left._replace(site=there.site._replace(cluster=there.site.cluster._replace(members=members)))
+    seen = [hidden, hidden, left, left]
+    monkeypatch.setattr(cli_member, "look", lambda: seen.pop(0))
+    assert cli_member.look_after(print).primary == "node1"
+    seen[:] = [hidden._replace(tree=there.tree)] * 2  # nothing is held: it is stopped
+    assert cli_member.look_after(print).primary == ""
+    assert not seen
+    assert (cli_member.primaryless(left)[:9], cli_member.primaryless(there)[:10]) == ("cls_setup", "cls_status")
+
+
 def test_a_status_tells_of_a_change() -> None:
     """While the primary's list is not the wished one."""
     there = ground()
