@@ -38,6 +38,8 @@ LOOKED_AT_ANEW = ("pgsql", "pgwatch")
 """Agents whose resources keep running with new parameters when Pacemaker looks at them anew. Addresses and what stands for them must move."""
 
 SETTLE = 60.0
+REFRESH = 15.0
+"""For the nodes' replies to having been told to look anew. One that just died does not reply, and until the maintenance ends nobody is promoted."""
 ATTEMPTS = 3
 
 
@@ -315,7 +317,7 @@ def release(moved: Sequence[str], held: Sequence[str]) -> None:
     """Let Pacemaker look anew at what has new parameters, then end the maintenance."""
     try:
         for name in moved:
-            system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=SETTLE)
+            system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=REFRESH)
         if not pacemaker.wait_settled(SETTLE):
             print("Pacemaker has not finished looking at them", file=sys.stderr)
     finally:

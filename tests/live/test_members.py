@@ -184,7 +184,7 @@ def test_a_dead_member_is_removed(drill: Drill) -> None:
     worker = next(name for name in drill.lab.members if name != node)
     with drill.writing() as writing:
         drill.lab.crash(node)
-        drill.until(lambda: node not in drill.up, f"{node} is off")
+        drill.until(lambda: any(row["name"] == node and not row["online"] for row in drill.status(worker)["nodes"]), f"{node} is offline")
         done = member(drill, worker, "remove", node, "--yes")
         assert done.ok, done
         print(done.err)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from world import parse_names
 
-from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, text, vote
+from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, setup, text, vote
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.checks import Check
 from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, standing_of, step_names
@@ -376,6 +376,22 @@ def test_a_command_that_was_killed_in_its_maintenance_hides_no_primary(monkeypat
     assert cli_member.look_after(print).primary == ""
     assert not seen
     assert (cli_member.primaryless(left)[:9], cli_member.primaryless(there)[:10]) == ("cls_setup", "cls_status")
+
+
+def test_a_node_that_does_not_reply_keeps_nothing_in_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died a moment ago, and Pacemaker does not know yet: the set is not left without failover until a minute is over."""
+    did: list[tuple[str, float]] = []
+
+    def settled(limit: float) -> bool:
+        did.append(("settled", limit))
+        return True
+
+    monkeypatch.setattr("pha4pgsql.system.run", lambda argv, timeout: did.append((argv[1], timeout)))
+    monkeypatch.setattr("pha4pgsql.pacemaker.wait_settled", settled)
+    monkeypatch.setattr(setup, "_release", lambda held: did.append((held[0], 0.0)))
+    setup.release(["msPostgresql", "pgwatch-clone"], ["vip-master"])
+    assert [name for name, _ in did] == ["--refresh", "--refresh", "settled", "vip-master"]
+    assert sum(timeout for name, timeout in did if name == "--refresh") <= 30
 
 
 def test_a_status_tells_of_a_change() -> None:
