@@ -208,7 +208,7 @@ def notify(settings: Settings, context: Context) -> int:
     told, site = context.notify, Site(settings, context, log)
     if told.event == "pre-promote" and told.promote:
         candidate = told.promote[0]
-        if site.context.node not in settings.members:
+        if site.context.node not in (*settings.members, *site.state().roster.elects.members):  # who is to leave still answers
             return Code.SUCCESS
         outcome = site.drive(lambda scene: pgsql.answer(scene, Ballot(scene.round, candidate)), scope=Scope.BALLOT)
     else:

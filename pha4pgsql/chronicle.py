@@ -130,7 +130,7 @@ def _now_confirmed(site: Site, note: Note) -> Note:
     if scene.instance.run is not Run.PRIMARY or not scene.state.eras:
         return note
     begin = scene.state.eras[-1].start
-    enough = sum(one.flush is not None and one.flush > begin for one in pgsql.followers_of(scene)) >= scene.rules.sync_count
+    enough = sum(one.flush is not None and one.flush > begin for one in pgsql.followers_of(scene)) >= scene.rules.confirming.k
     return note._replace(confirmed=time.time()) if enough or not scene.instance.names else note
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lxml import etree
 
-from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
+from pha4pgsql.words import NO_MEMBER, ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,7 +162,7 @@ def _copy_meta(old: Element, new: Element) -> None:
         for pair in [pair for pair in group if pair.get("name") in OPERATORS_OWN]:
             group.remove(pair)
     for pair in old.iterfind("meta_attributes/nvpair"):
-        if pair.get("name") in OPERATORS_OWN:
+        if pair.get("name") in OPERATORS_OWN and not pair.get("id", "").startswith(HOLD):
             _set(new, "meta_attributes", f"{new.get('id')}-meta_attributes", pair.get("name", ""), pair.get("value", ""))
 
 
@@ -344,6 +344,13 @@ def has_meta(cib: Element, resource: str, name: str) -> bool:
     return bool(cib.xpath("configuration/resources/*[@id=$id]/meta_attributes/nvpair[@name=$name]", id=resource, name=name))
 
 
+def meta(cib: Element, resource: str, name: str) -> str:
+    """Return a meta attribute of a resource, empty where it has none."""
+    tops = (top for top in _section(cib, "resources") if top.get("id") == resource)
+    pairs = (pair for top in tops for pair in top.iterfind("meta_attributes/nvpair"))
+    return next((pair.get("value", "") for pair in pairs if pair.get("name") == name), "")
+
+
 def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Element:
     """Return a copy in which these resources have a meta attribute."""
     new = copy.deepcopy(cib)
@@ -351,6 +358,35 @@ def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Elem
         if top.get("id") in names:
             _set(top, "meta_attributes", f"{top.get('id')}-meta_attributes", name, value)
     return new
+
+
+HOLD = "pha4pgsql-hold-"
+"""How the name of a maintenance begins that a command of ours has set for a moment: should it be killed then, the next one ends it."""
+
+
+def with_hold(cib: Element, names: Sequence[str]) -> Element:
+    """Return a copy in which these resources are in a maintenance that is known as ours."""
+    new = with_meta(cib, names, "maintenance", "true")
+    for top, pair in _maintenance(new):
+        if top in names:
+            pair.set("id", f"{HOLD}{top}")
+    return new
+
+
+def holds(cib: Element) -> list[str]:
+    """Return the resources that a command of ours has in maintenance, or has left there."""
+    return [top for top, pair in _maintenance(cib) if pair.get("id", "").startswith(HOLD)]
+
+
+def unheld(cib: Element, names: Sequence[str]) -> list[str]:
+    """Return those of these resources that no person has in maintenance."""
+    ours = holds(cib)
+    return [name for name in names if name in ours or not has_meta(cib, name, "maintenance")]
+
+
+def _maintenance(cib: Element) -> list[tuple[str, Element]]:
+    pairs = [(top.get("id", ""), pair) for top in _section(cib, "resources") for pair in top.iterfind("meta_attributes/nvpair")]
+    return [(top, pair) for top, pair in pairs if pair.get("name") == "maintenance"]
 
 
 def without_meta(cib: Element, names: Sequence[str], name: str) -> Element:
@@ -362,4 +398,67 @@ def without_meta(cib: Element, names: Sequence[str], name: str) -> Element:
                 group.remove(pair)
             if not len(group):
                 top.remove(group)
+    return new
+
+
+def with_value(cib: Element, names: Sequence[str], name: str, value: str) -> Element:
+    """Return a copy in which these primitives have a parameter."""
+    new = copy.deepcopy(cib)
+    for primitive in _section(new, "resources").iter("primitive"):
+        if primitive.get("id") in names:
+            _set(primitive, "instance_attributes", f"{primitive.get('id')}-instance_attributes", name, value)
+    return new
+
+
+def clones_of(cib: Element, kind: str, resource: str) -> list[tuple[str, str]]:
+    """Return the clones and primitives of this kind that belong to one of several sets: a watcher says for whom it speaks."""
+    found = primitives(cib, "pha4pgsql", kind)
+    return [(top, one) for top, one in found if one == resource or parameters(cib, one).get("resource") == resource]
+
+
+def with_bans(live: Element, new: Element, resource: str) -> Element:
+    """Return the new configuration with PostgreSQL kept off those who are no more in its lists, and off nobody who is.
+
+    Else Pacemaker, which only knows how many instances there may be, could stop another one than theirs.
+    """
+    before, after = (_listed(tree, resource) for tree in (live, new))
+    tops = [top for kind in ("pgsql", "pgwatch") for top, _ in clones_of(new, kind, resource)]
+    for node in before - after if after else ():
+        new = with_ban(new, tops, node)
+    for node in after:
+        new = without_ban(new, tops, node)
+    return new
+
+
+def _listed(cib: Element, resource: str) -> set[str]:
+    given = parameters(cib, resource)
+    return {*given.get("node_list", "").split(), *given.get("read_node_list", "").split()}
+
+
+def ban_id(resource: str, node: str) -> str:
+    """The name of the constraint that keeps a resource off a node which is no member. Not one of those that config.pcs makes."""
+    return f"{NO_MEMBER}{resource}-{node}"
+
+
+def banned(cib: Element, resource: str, node: str) -> bool:
+    return any(item.get("id") == ban_id(resource, node) for item in _section(cib, "constraints"))
+
+
+def with_ban(cib: Element, resources: Sequence[str], node: str) -> Element:
+    """Return a copy in which these resources are kept off a node."""
+    new = copy.deepcopy(cib)
+    for resource in resources:
+        if not banned(new, resource, node):
+            etree.SubElement(
+                _section(new, "constraints"), "rsc_location", id=ban_id(resource, node), rsc=resource, node=node, score="-INFINITY"
+            )  # fmt: skip
+    return new
+
+
+def without_ban(cib: Element, resources: Sequence[str], node: str) -> Element:
+    """Return a copy in which they may run there."""
+    new = copy.deepcopy(cib)
+    constraints, mine = _section(new, "constraints"), {ban_id(resource, node) for resource in resources}
+    for item in [item for item in constraints if item.get("id") in mine]:
+        constraints.remove(item)
     return new

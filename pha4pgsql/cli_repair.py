@@ -182,12 +182,13 @@ def rebuild(argv: Sequence[str]) -> int:
     parser = arguments.Parser("cls_rebuild_slave", description="Make this node a new copy of the primary, with pg_basebackup.")
     procedure.options(parser, timeout=60.0, waits_for="it to stream at the end")
     parser.add_argument("--from", dest="source", default="", metavar="NODE", help="copy from this standby and spare the primary")
-    parser.add_argument("--max-rate", type=_rate, metavar="RATE", help="at most so many kB a second, or with a suffix M so many MB")
+    parser.add_argument("--max-rate", type=rate, metavar="RATE", help="at most so many kB a second, or with a suffix M so many MB")
     parser.add_argument("--discard", action="store_true", help="delete the old data before the copy, and what earlier rebuilds moved aside")
     return cli.main(parser, _rebuild, argv)
 
 
-def _rate(word: str) -> str:
+def rate(word: str) -> str:
+    """The argument of pg_basebackup's --max-rate."""
     if not re.fullmatch(r"[0-9]+[kM]?", word):
         raise argparse.ArgumentTypeError(f"{word!r} is no rate such as 20M")
     return word

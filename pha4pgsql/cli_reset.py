@@ -68,7 +68,7 @@ class Ground(NamedTuple):
     @property
     def furthest(self) -> list[str]:
         """Those who are left and have most, in the order of the list; who has forgotten its terms comes only if nobody has any."""
-        known = [node for node in self.rules.members if node in self.left and (self.state is not None or node != self.here or self.first)]
+        known = [node for node in self.rules.confirming.members if node in self.left and (self.state is not None or node != self.here or self.first)]
         most = max((self.place(node) for node in known), default=None)
         return [node for node in known if self.place(node) == most]
 
@@ -88,7 +88,9 @@ def _look() -> Ground:
     except EnvironmentFailure:
         state = None
     number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
-    return Ground(found, votes, rules_of(settings), site.context.node, state, number, cli_status.the_row(found.named).reason)
+    shown = [*votes.values(), *([Vote(roster=state.roster)] if state else [])]
+    stored = rules_of(settings).under(vote.newest_roster(shown))
+    return Ground(found, votes, stored, site.context.node, state, number, cli_status.the_row(found.named).reason)
 
 
 def _context(settings: Settings) -> Context:
@@ -170,7 +172,7 @@ def replacement(ground: Ground) -> State:
     The statement's term is the highest promise of all, so that everybody may store it; a promise is never lowered.
     """
     shown = max([one.promised for one in ground.votes.values()], default=NEVER)
-    state = ground.state or State(Ballot(max(ground.round, shown.round) + 1, ground.here), said=ground.newest)
+    state = ground.state or State(Ballot(max(ground.round, shown.round) + 1, ground.here), said=ground.newest, roster=ground.rules.stored)
     if not ground.lost:
         return state
     term = max(shown, state.promised, ground.newest.term)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pha4pgsql.lvs_words import Service
     from pha4pgsql.settings import Settings
     from pha4pgsql.text import Ban, Cluster, Named, Tree, View
-    from pha4pgsql.words import Rules, Vote
+    from pha4pgsql.words import Circle, Rules, Vote
 
 
 def parse(xml: str) -> Tree:
@@ -125,7 +125,8 @@ class Told(NamedTuple):
     """What the nodes told beside Pacemaker: timelines by the votes and by the primary, its standbys, the read pool. Empty where unknown.
 
     `notes` is what a person has to know: who goes on alone, why nobody can be promoted. `positions` are ends of WAL that nothing moves;
-    `repairs` what is being done to a node's copy (`KIND PERCENT DETAIL`), or why it was given up (`failed - REASON`).
+    `repairs` what is being done to a node's copy (`KIND PERCENT DETAIL`), or why it was given up (`failed - REASON`). `change`: how the stored list
+    of members differs from the wished one.
     """
 
     timelines: Mapping[str, int]
@@ -135,6 +136,7 @@ class Told(NamedTuple):
     asked: Primary = Primary()
     positions: Mapping[str, str] = text.EMPTY
     repairs: Mapping[str, str] = text.EMPTY
+    change: str = ""
 
 
 UNTOLD = Told({}, ())
@@ -169,6 +171,7 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     told = Told(
         timelines, (), notes(shown, rules(named), primaries, info, heard, asked.names), pool(sight.cluster, named, sight.here, timeout), asked,
         {node: str(one.lsn) for node, one in shown.items() if one.lsn}, _attribute(f"{named.primitive}-repair", timeout),
+        change=change(shown, rules(named), primaries),
     )  # fmt: skip
     if not asked.answered or asked.standby or asked.timeline is None:
         return told
@@ -207,6 +210,19 @@ def notes(
         return lost
     why = vote.obstacle(shown, wanted, override=repl_info if "|" not in repl_info else "", row=row.vote)
     return (*((why,) if why else ()), *((silent,) if silent else ()))
+
+
+def change(shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str]) -> str:
+    """How the primary's list of members differs from what is wished; empty when it does not, or nothing is known of it."""
+    found = [shown[primary].roster for primary in primaries if primary in shown and shown[primary].roster.listed]
+    if len(found) != 1 or not wanted.members or (not found[0].joint and _alike(found[0].elects, wanted.circle)):
+        return ""
+    now, wish = found[0].confirms, wanted.circle
+    return f"members change: {' '.join(now.members)} with k={now.k} now, {' '.join(wish.members)} with k={wish.k} wished"
+
+
+def _alike(one: Circle, other: Circle) -> bool:
+    return (set(one.members), one.k, one.strict) == (set(other.members), other.k, other.strict)
 
 
 def votes(primitive: str, timeout: float) -> dict[str, Vote]:
@@ -360,6 +376,7 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
     view: View
     notes: tuple[str, ...] = ()
+    change: str = ""
     reading: Reading | None = None
     named: Named | None = None
     name: str = ""
@@ -401,6 +418,7 @@ def report(sight: Sight, named: Named | None, told: Told) -> Report:
         rows=tuple(_row(cluster, primitive, node, told, primaries) for node in sorted({*cluster.members, *(named.nodes if named else ())})),
         view=sight.view,
         notes=told.notes,
+        change=told.change,
         reading=_reading(sight, named, told) if named and told.pool else None,
         named=named,
         name=cluster.properties.get("cluster-name", ""),
@@ -455,6 +473,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "failed_actions": [one._asdict() for one in report.view.failed],
         "lvs": _balancing(report.reading) if report.reading else None,
         "notes": list(report.notes),
+        "change": report.change,
         "dc": report.view.dc or None,
         "node": report.here,
         "cluster": report.name or None,

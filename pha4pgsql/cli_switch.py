@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, replicas, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, replicas, text, vote
 from pha4pgsql.checks import Check, must
 from pha4pgsql.outage import Meter
 from pha4pgsql.procedure import NotReached, Plan, Step
@@ -70,7 +70,8 @@ class Ground(NamedTuple):
 
 def look() -> Ground:
     site = cli.look()
-    return Ground(site.cluster, site.named, cli_status.votes(site.named.primitive, timeout=3.0), cli_status.rules(site.named))
+    votes = cli_status.votes(site.named.primitive, timeout=3.0)
+    return Ground(site.cluster, site.named, votes, cli_status.rules(site.named).under(vote.newest_roster(votes.values())))
 
 
 # ---------------------------------------------------------------- who, and whether: pure
@@ -86,6 +87,8 @@ def unfit(ground: Ground, node: str) -> list[tuple[str, str]]:
     if not member.online:
         return [(f"{node} is offline", f"start the cluster there: pcs cluster start {node}")]
     found = _withdrawn(member)
+    if node not in ground.rules.confirming.members:
+        found.append((f"{node} is not in the list of members", "cls_member list shows the list, and what a change waits for"))
     if not ground.streams(node):
         states = f"data-status {ground.attribute(node, 'data-status') or 'unknown'}, status {ground.attribute(node, 'status') or 'unknown'}"
         found.append((f"{node} does not stream from the primary: {states}", "cls_status shows why"))

@@ -369,6 +369,14 @@ CHAPTERS = (
                 "sync_strict",
             ),
             Key(
+                "pgsql_external_standby_node_list",
+                _node_names,
+                "",
+                "application names of standbys outside of the cluster that confirm commits too while they stream, one standby each",
+                "external_standby_node_list",
+                "dr1",
+            ),
+            Key(
                 "pgsql_repuser",
                 _word,
                 "postgres",
@@ -626,6 +634,7 @@ class Config(NamedTuple):
     pgsql_rep_mode: Mode
     pgsql_sync_count: int
     pgsql_sync_strict: bool
+    pgsql_external_standby_node_list: tuple[str, ...]
     pgsql_repuser: str
     pgsql_reppassword: str
     pgsql_passfile: str
@@ -788,6 +797,8 @@ def _wire(value: object) -> str:
         return str(value).lower()
     if isinstance(value, Mode):
         return value.value
+    if isinstance(value, tuple):
+        return " ".join(value)
     return "" if value is None else str(value)
 
 
@@ -996,6 +1007,9 @@ def _crosswise(fields: dict[str, Any], nodes: tuple[str, ...], members: tuple[st
     most = max(len(members) // 2, 1)
     if fields.get("pgsql_sync_count", 0) > most:
         problems.append(Problem("pgsql_sync_count", f"'{fields['pgsql_sync_count']}', expected at most {most}, half of the {len(members)} nodes"))
+    both = set(fields.get("pgsql_external_standby_node_list", ())) & set(nodes)
+    if both:
+        problems.append(Problem("pgsql_external_standby_node_list", f"'{' '.join(sorted(both))}' are nodes of the cluster, expected others"))
     problems += _slot_names(fields, nodes) + _inside(fields) + _balancing(fields) + _locking(fields, nodes)
     if fields.get("pgsql_monitor_interval", "-") == fields.get("pgsql_monitor_interval_promoted"):
         problems.append(Problem("pgsql_monitor_interval_promoted", "the same as pgsql_monitor_interval, expected another value (Pacemaker's rule)"))

@@ -163,6 +163,10 @@ _PGSQL_PARAMETERS = (
     Parameter("sync_strict", Kind.BOOLEAN, "false", "Never commit without standbys",
         "false: when too few standbys are left, the primary goes on alone after enough members have stored that it does. "
         "true: commits wait until standbys are back.", Status.NEW, ""),
+    Parameter("external_standby_node_list", Kind.WORDS, "", "Synchronous standbys outside of the cluster",
+        "The application names of standbys outside of the cluster, such as a disaster site's, that confirm commits while they stream: "
+        "in addition to sync_count members, never in place of one. Each name must belong to one standby only, which uses the slot that every primary "
+        "makes for it: replication_slot_name, _outside_ and its name, such as pgsql_outside_dr1.", since="S"),
     Parameter("restore_command", Kind.STRING, "", "restore_command of PostgreSQL", "Written into the recovery settings when it is set."),
     Parameter("archive_cleanup_command", Kind.STRING, "", "archive_cleanup_command of PostgreSQL",
         "Written into the recovery settings when it is set."),
@@ -191,9 +195,6 @@ _PGSQL_PARAMETERS = (
         Status.IGNORED, why="a promotion always makes a new timeline: two nodes must never write different WAL under one timeline number"),
     Parameter("xlog_check_count", Kind.INTEGER, "3", "Accepted without effect", "Accepted so that an old configuration works.",
         Status.IGNORED, "E S", why="an election counts the stored answers of members to one ballot, not rounds of equal positions"),
-    Parameter("external_standby_node_list", Kind.STRING, "", "Standbys outside of the cluster", "Standbys outside of the cluster.",
-        Status.REFUSED, "S",
-        why="a standby outside of the cluster cannot answer in an election, so a commit that only it has confirmed could be lost"),
     Parameter("synchronous_standby_names", Kind.STRING, "", "Fixed set of synchronous standbys", "Fixed set of synchronous standbys.",
         Status.REFUSED, "E", why="the set follows from rep_mode, node_list and sync_count; elections depend on it"),
     Parameter("recovery_template", Kind.STRING, "", "Template of recovery.conf", "Template of recovery.conf.",

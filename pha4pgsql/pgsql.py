@@ -17,11 +17,14 @@ from pha4pgsql.vote import (
     Lost,
     Waiting,
     able,
+    alike,
     await_timeline,
     cut,
     divergence,
     elect,
+    enrol,
     newest_statement,
+    next_roster,
     obstacle,
     outvoted,
     promise,
@@ -53,6 +56,7 @@ from pha4pgsql.words import (
     Properties,
     Prove,
     Publish,
+    Roster,
     Rules,
     Run,
     Scene,
@@ -70,8 +74,13 @@ from pha4pgsql.words import (
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-NOBODY = '"pha4pgsql-nobody"'
+OURS = "pha4pgsql-"
+"""No standby's name begins so."""
+NOBODY = f'"{OURS}nobody"'
 """A synchronous_standby_names that nobody can meet: commits wait, whoever is connected."""
+
+STEP = f"{OURS}step"
+"""A name that no standby has: the first one of a set between two others, see `step_names`."""
 
 GRACE = 1.0
 """Seconds for which standbys may be missing before a primary says that it goes on alone."""
@@ -115,15 +124,57 @@ def slot_name(prefix: str, term: Ballot, node: str) -> str:
     return name if len(name) <= 63 else f"{prefix}_{term.round}_{binascii.crc32(term.node.encode()):08x}_{slot_word(node)}"
 
 
+def outside_slot(prefix: str, name: str) -> str:
+    """The slot of a standby outside of the cluster, which knows no term: the primary of the day has it, and drops it when it is none.
+
+    >>> outside_slot("pgsql", "dr-1")
+    'pgsql_outside_dr_1'
+    """
+    return f"{prefix}_outside_{slot_word(name)}"
+
+
 def quorum_names(rules: Rules, me: str, nodes: Sequence[str] = ()) -> str:
     """`ANY k` of these, or of all other members: safe for whoever is promoted with it, and what every standby runs with."""
-    others = ", ".join(f'"{node}"' for node in nodes or rules.members if node != me)
-    return f"ANY {rules.sync_count} ({others})" if synchronous(rules) and others else ""
+    others = ", ".join(f'"{node}"' for node in nodes or rules.confirming.members if node != me)
+    return f"ANY {rules.confirming.k} ({others})" if synchronous(rules) and others else ""
+
+
+def step_names(number: int, nodes: Sequence[str]) -> str:
+    """A set between two others: so many of these nodes, and walsenders show to have read it.
+
+    Under ANY every walsender has priority 1, in a list of n names its place, 1 to n. With as many names before all others that nobody
+    has as there are confirmations, no place is one of the set before or after: so each walsender shows by its priority which of them
+    it releases commits by, and one that is named no more shows 0.
+
+    >>> step_names(2, ("b", "c"))
+    'FIRST 2 ("pha4pgsql-step", "pha4pgsql-step-2", "b", "c")'
+    """
+    steps = (STEP, *(f"{STEP}-{place}" for place in range(2, number + 1)))
+    return f"FIRST {number} ({', '.join(quoted(name) for name in (*steps, *nodes))})"
+
+
+def is_step(names: str) -> bool:
+    """Whether this is a set between two others."""
+    return names.startswith("FIRST ") and STEP in named_in(names)
+
+
+def number_in(names: str) -> int:
+    """How many confirmations a set that we wrote asks for.
+
+    >>> number_in(""), number_in('"b"'), number_in('2 ("b", "c")'), number_in('ANY 3 ("b", "c", "d")')
+    (0, 1, 2, 3)
+    """
+    head = names.partition("(")[0].split()
+    return int(head[-1]) if head and head[-1].isdigit() else int(bool(names))
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def synchronous(rules: Rules) -> bool:
     """Whether commits wait for other members in this mode."""
-    return rules.mode in (Mode.SYNC, Mode.QUORUM) and rules.sync_count > 0
+    return rules.mode in (Mode.SYNC, Mode.QUORUM) and rules.confirming.k > 0
 
 
 def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
@@ -141,7 +192,7 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
         answer or kept,
         (instance.lsn or Lsn(0)) if frozen and not state.mark else Lsn(0),
         instance.system_identifier,
-        scene.rules.members,
+        state.roster,
     )
 
 
@@ -181,8 +232,8 @@ def attribute_name(rules: Rules, name: str) -> str:
 
 
 def reigning(scene: Scene) -> str:
-    """The other member that shows the highest term as primary, or empty."""
-    terms = [(scene.vote(node).reign, node) for node in scene.others if scene.vote(node).reign != NEVER]
+    """The other node that shows the highest term as primary, or empty. It may have become a member unknown to this one."""
+    terms = [(vote.reign, node) for node, vote in scene.votes if vote.reign != NEVER and node != scene.me]
     return max(terms)[1] if terms else ""
 
 
@@ -197,6 +248,8 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     """
     if scene.only_reads:
         return Outcome(True)
+    if stranger(scene):
+        return Outcome(False, f"{scene.me} is in no list of members: it answers no ballot")
     refusal = promise(_deposed(scene), ballot)
     if isinstance(refusal, str):
         yield from _tell(scene)
@@ -214,7 +267,7 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)
     if isinstance(promised, str) or scene.instance.receiving or scene.instance.run is Run.PRIMARY:
         return Outcome(False, promised if isinstance(promised, str) else f"the WAL receiver did not end, ballot {ballot} is not answered")
-    scene = yield [Store(promised)]
+    scene = yield [Store(_enrolled(scene, promised))]
     while scene.instance.lsn is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
         scene = yield []
     if scene.instance.lsn is None or scene.state.promised != ballot or scene.instance.upstream is not None:
@@ -229,6 +282,12 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     return Outcome(True, f"answered {ballot}: {said.lsn} of term {said.term}")
 
 
+def stranger(scene: Scene) -> bool:
+    """Whether nobody counts this node: what it promised would keep it from following, and a primary heeds only its members' promises."""
+    lists = [scene.state.roster, *(vote.roster for _, vote in scene.votes)]
+    return scene.state.roster.listed and not any(scene.me in roster.elects.members for roster in lists)
+
+
 def timelines(scene: Scene) -> tuple[int, ...]:
     """The timelines of which the local WAL holds something."""
     return (scene.instance.timeline, *(timeline for timeline, _, _ in scene.instance.histories))
@@ -241,17 +300,23 @@ def strays(scene: Scene) -> bool:
     return max(timelines(scene)) > known
 
 
+def _enrolled(scene: Scene, state: State) -> State:
+    """The state with a list of members: the newest that this node may store. Who only reads needs none."""
+    return state if scene.only_reads else enrol(state, scene.wish, (vote for _, vote in scene.votes))
+
+
 def _deposed(scene: Scene) -> State:
     """The state as far as the reign counts: a primary whose PostgreSQL is down reigns no more."""
     return scene.state._replace(reign=NEVER) if scene.instance.run is Run.DOWN else scene.state
 
 
 def watch(scene: Scene) -> Procedure:
-    """The voice of a node, whatever PostgreSQL does there: store statements; while PostgreSQL is down, answer ballots from disk."""
+    """The voice of a node, whatever PostgreSQL does there: store statements and lists; while PostgreSQL is down, answer ballots from disk."""
     if scene.only_reads:
         return Outcome(True)
-    stored = store(_deposed(scene), newest_statement(vote for _, vote in scene.votes))
-    if stored is not None:
+    before = _deposed(scene)
+    stored = _enrolled(scene, store(before, newest_statement(vote for _, vote in scene.votes)) or before)
+    if stored != before:
         scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
     if scene.instance.run is Run.DOWN:
         asked = max((vote.answer.ballot for node, vote in scene.votes if vote.answer and vote.answer.ballot.node == node), default=NEVER)
@@ -344,8 +409,9 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
 
 
 def under(state: State, vote: Vote) -> State:
-    """The state of a node whose WAL is, or becomes, a beginning of this primary's: its terms are taken over, and its term is promised."""
-    return state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0)
+    """The state of a node whose WAL is, or becomes, a beginning of this primary's: its terms and its list are taken over, its term is promised."""
+    roster = vote.roster if vote.roster.listed and vote.roster.number >= state.roster.number else state.roster
+    return state._replace(promised=max(state.promised, vote.reign), eras=vote.eras, pending=NEVER, beyond=0, roster=roster)
 
 
 def forked(scene: Scene, fork: Diverged) -> str:
@@ -436,18 +502,23 @@ def winners(scene: Scene) -> list[str]:
     return [node for node in able(dict(scene.votes), scene.rules, override=scene.override, row=scene.row) if runs(scene, node)]
 
 
-def _fitness(scene: Scene, node: str) -> tuple[bool, int, tuple[Ballot, Lsn], bool, int, bool, int]:
+def stays(scene: Scene, node: str) -> bool:
+    """Whether a member is wished to stay one: a primary could not leave."""
+    return node in scene.wish.members
+
+
+def _fitness(scene: Scene, node: str) -> tuple[bool, bool, int, tuple[Ballot, Lsn], bool, int, bool, int]:
     """Whom to try first: not tagged nofailover, failed least, furthest, named by the operator, of the highest priority, not the DC; then the list.
 
-    A tagged node comes when nobody else would win: what only it holds must not be lost. The loss of a DC costs a second.
-    The first primary of all is by the order of node_list, as the walkthrough has it.
+    Next to the tag comes that it is to stay a member. A tagged node comes when nobody else would win: what only it holds must not be lost. The loss
+    of a DC costs a second. The first primary of all is by the order of node_list, as the walkthrough has it.
     """
     vote = scene.vote(node)
     place = (term_at(vote.eras, vote.lsn), vote.lsn)
     willing = not tagged(scene, node, "nofailover")
     off_dc = place[0] == NEVER or node != scene.dc
     named = node == scene.override
-    return (willing, -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -scene.rules.members.index(node))
+    return (willing, stays(scene, node), -dict(scene.failures).get(node, 0), place, named, priority(scene, node), off_dc, -_index(scene, node))
 
 
 def tagged(scene: Scene, node: str, tag: str) -> bool:
@@ -466,13 +537,20 @@ def priority(scene: Scene, node: str) -> int:
 
 def candidates(scene: Scene) -> tuple[str, ...]:
     """The members that may be named to confirm commits: the others without the tag nosync; all of them where too few would be left."""
-    wanted = tuple(node for node in scene.others if not tagged(scene, node, "nosync"))
-    return wanted if len(wanted) >= scene.rules.sync_count else scene.others
+    others = tuple(node for node in scene.rules.confirming.members if node != scene.me)
+    wanted = tuple(node for node in others if not tagged(scene, node, "nosync"))
+    return wanted if len(wanted) >= scene.rules.confirming.k else others
+
+
+def _index(scene: Scene, node: str) -> int:
+    """A node's place in the list of members; one that is in a newer list only comes last."""
+    members = scene.rules.members
+    return members.index(node) if node in members else len(members)
 
 
 def _settle(scene: Scene) -> Look:
-    """Give a timeline that appeared its term, in the state file."""
-    state = resolve(scene.state, scene.instance.histories)
+    """Give a timeline that appeared its term, in the state file, and the file the newest list of members that it may hold."""
+    state = _enrolled(scene, resolve(scene.state, scene.instance.histories))
     if state != scene.state:
         scene = yield [Store(state)]
     return scene
@@ -488,7 +566,7 @@ def promote(scene: Scene) -> Procedure:
     left to ask; never when a higher promise is visible.
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
-        return (yield from _confirm(scene, expected=scene.rules.sync_count))
+        return (yield from _confirm(scene, expected=scene.rules.confirming.k))
     if scene.instance.run is not Run.STANDBY or scene.state.mark:
         return Outcome(False, unwhole(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     if scene.only_reads:
@@ -519,8 +597,17 @@ def promote(scene: Scene) -> Procedure:
     mine = dict(verdict.answers)[scene.me].lsn
     followers = can_follow(scene, verdict)
     said = Statement(ballot, 1, scene.me) if verdict.inherits else scene.state.said
-    state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said)
-    scene = yield [Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]
+    roster = verdict.roster._replace(term=ballot, count=0)  # newer than what an older primary may still hand out
+    state = await_timeline(scene.state, ballot, mine, timelines(scene))._replace(reign=ballot, said=said, roster=roster)
+    scene = scene._replace(state=state)
+    first = first_names(scene, followers)
+    if number_in(scene.instance.names_shown or "") < number_in(first):  # k was raised since PostgreSQL started
+        scene = yield [Store(state), Name(first)]
+        while scene.instance.names_shown != first:  # a walsender that begins before releases commits by fewer confirmations
+            if scene.left < MARGIN:
+                return Outcome(False, "PostgreSQL has not read its new synchronous_standby_names")
+            scene = yield []
+    scene = yield [Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote()]
     while scene.instance.run is not Run.PRIMARY:
         if scene.left < MARGIN or scene.instance.run is Run.DOWN:
             return Outcome(False, f"PostgreSQL did not become primary (it is {scene.instance.run.value})")
@@ -624,8 +711,8 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
 def first_names(scene: Scene, followers: tuple[str, ...]) -> str:
     """The synchronous_standby_names with which a standby is promoted: its final set, written before the promotion."""
     able = [node for node in followers if node in candidates(scene)]
-    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(able) >= scene.rules.sync_count:
-        return _named(sorted(able, key=lambda node: _preference(scene, node))[: scene.rules.sync_count])
+    if scene.rules.mode is Mode.SYNC and synchronous(scene.rules) and len(able) >= scene.rules.confirming.k:
+        return _named(sorted(able, key=lambda node: _preference(scene, node))[: scene.rules.confirming.k])
     return quorum_names(scene.rules, scene.me, candidates(scene))
 
 
@@ -639,10 +726,10 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
     state = resolve(scene.state, scene.instance.histories)
     steps: list[Action] = [Store(state)] if state != scene.state else []
     scene = yield [*steps, *show(scene._replace(state=state))]
-    grace = FOLLOWERS_GRACE if expected >= scene.rules.sync_count else 0.0
+    grace = FOLLOWERS_GRACE if expected >= scene.rules.confirming.k else 0.0
     began = scene.elapsed
     note = ""
-    while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.sync_count:
+    while synchronous(scene.rules) and _confirmed(scene, first) < scene.rules.confirming.k:
         higher = outvoted(term, dict(scene.votes), scene.rules.members, scene.row)
         if higher or scene.instance.run is not Run.PRIMARY:
             return Outcome(False, f"term {term} is outvoted: {higher} is promised" if higher else "PostgreSQL ended")
@@ -650,7 +737,7 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
             note = "goes on alone"
             break
         if scene.left < MARGIN:
-            note = f"promoted, but commits wait: {scene.rules.sync_count} other members have to confirm them and do not"
+            note = f"promoted, but commits wait: {scene.rules.confirming.k} other members have to confirm them and do not"
             break
         if missing_slots(scene):
             scene = yield [MakeSlots(missing_slots(scene))]
@@ -664,7 +751,8 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
 
 def _confirmed(scene: Scene, position: Lsn) -> int:
     """How many members have flushed WAL up to `position`, by connections that are bound to this term."""
-    return sum(1 for follower in followers_of(scene) if follower.flush is not None and follower.flush >= position)
+    members = scene.rules.confirming.members
+    return sum(1 for follower in followers_of(scene) if follower.name in members and follower.flush is not None and follower.flush >= position)
 
 
 def followers_of(scene: Scene) -> list[Follower]:
@@ -678,8 +766,8 @@ def _bound(scene: Scene, follower: Follower) -> bool:
 
 
 def reachable(scene: Scene) -> list[Follower]:
-    """The followers whose nodes are in the membership: a lost one seems to stream until wal_sender_timeout has passed."""
-    return [follower for follower in followers_of(scene) if follower.name in scene.online]
+    """The followers that may confirm and whose nodes are there: a lost one seems to stream until wal_sender_timeout has passed."""
+    return [follower for follower in followers_of(scene) if follower.name in scene.online and follower.name in scene.rules.confirming.members]
 
 
 def _nameable(scene: Scene) -> set[str]:
@@ -695,10 +783,12 @@ def missing_slots(scene: Scene) -> tuple[str, ...]:
     """The slots of nodes that show to have adopted this term, and so have found their WAL to be a beginning of ours.
 
     Others get none: a node that only answered may still point here, and PostgreSQL itself compares numbers only.
+    Standbys outside of the cluster have theirs on any primary.
     """
     term = scene.state.reign
     adopted = [node for node in scene.peers if any(era.term == term for era in scene.vote(node).eras)]
-    return tuple(slot for slot in _slots(scene, term, adopted) if slot not in scene.instance.slots)
+    outside = [outside_slot(scene.rules.slot_prefix, name) for name in scene.rules.externals] if term != NEVER else []
+    return tuple(slot for slot in (*_slots(scene, term, adopted), *outside) if slot not in scene.instance.slots)
 
 
 def _next_round(scene: Scene) -> Properties:
@@ -711,7 +801,12 @@ def _next_round(scene: Scene) -> Properties:
 # -- primary -----------------------------------------------------------------------------------------------------
 
 
-def reign(scene: Scene) -> Procedure:
+def tend(scene: Scene) -> Procedure:
+    """What a watcher does for a primary: all but changes of members, for it knows the operator's wish only as it was when it started."""
+    return (yield from reign(scene, change=False))
+
+
+def reign(scene: Scene, *, change: bool = True) -> Procedure:
     """The primary's monitor: demote on a higher promise, keep the right number of confirmations, tell people the state."""
     term = scene.state.reign
     if term == NEVER:
@@ -724,6 +819,8 @@ def reign(scene: Scene) -> Procedure:
     if steps or missing:
         scene = yield [*steps, *([MakeSlots(missing)] if missing else [])]
     scene = yield from _steer(scene, until=scene.elapsed + PATIENCE)
+    if change:
+        scene = yield from _change(scene, until=scene.elapsed + PATIENCE)
     if scene.instance.run is not Run.PRIMARY or scene.state.reign != term:
         return Outcome(True)
     if _outvoted(scene):  # the row may have told it meanwhile
@@ -752,7 +849,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
     renamed = False
     while scene.instance.run is Run.PRIMARY and scene.elapsed <= until and not (scene.row and scene.row.promised > scene.state.reign):
         rules, names, said, me = scene.rules, scene.instance.names, scene.state.said, scene.me
-        enough = len(_nameable(scene)) >= rules.sync_count
+        enough = len(_nameable(scene)) >= rules.confirming.k
         alone = said.owner == me and said.term == scene.state.reign
         if not synchronous(rules):
             return (yield [Name("")]) if names else scene
@@ -774,13 +871,15 @@ def _steer(scene: Scene, *, until: float) -> Look:
             scene = yield [Name(choose_names(scene))]
             scene = yield []
             scene = yield [Nudge()]
+        elif is_step(names) and not scene.state.roster.joint:
+            scene = yield []  # until it is in force
         elif alone and enough:
             return (yield from _rejoin(scene, until=until))
-        elif alone and not rules.strict:
+        elif alone and not rules.confirming.strict:
             steps = _gather(scene, ask=scene.elapsed >= asked + ROW_PAUSE)
             asked = scene.elapsed if StoreRow(said) in steps else asked
             scene = yield steps
-        elif not enough and not rules.strict:
+        elif not enough and not rules.confirming.strict:
             somebody = any(node in scene.online for node in scene.others)  # who has left the membership is not waited for
             if scene.elapsed - missed >= (GRACE if somebody else 0.0):
                 spoken = store(scene.state, _statement(scene, me))
@@ -796,7 +895,7 @@ def _steer(scene: Scene, *, until: float) -> Look:
 
 def _gather(scene: Scene, *, ask: bool) -> list[Action]:
     """Go alone when k+1 voices show what was said; until then have the row store it."""
-    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:
+    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:
         return [Name("")]
     return [StoreRow(scene.state.said)] if ask and scene.rules.row else []
 
@@ -807,13 +906,88 @@ def prepare(scene: Scene) -> list[Action]:
     return [Checkpoint()] if wish and scene.instance.checkpoint < wish.since else []
 
 
+def _change(scene: Scene, *, until: float) -> Look:
+    """The next steps from the stored list of members to the one that the operator wishes, as far as they can be taken now."""
+    term, begun = scene.state.reign, False
+    while scene.instance.run is Run.PRIMARY and scene.state.reign == term and scene.elapsed <= until:
+        if isinstance(_next_list(scene), str):
+            if not begun or not _next_list(scene):
+                return scene
+            scene = yield []  # the others store it within a second or two
+            continue
+        if not scene.state.roster.joint and not settled(scene):
+            if not begun:
+                return scene
+            scene = yield from _steer(scene, until=until)
+            scene = yield []
+            continue
+        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)
+        if not caught_up:
+            scene, caught_up = yield from _catch_up(scene, until=until)
+        step = _next_list(scene)
+        if not caught_up or isinstance(step, str) or scene.state.reign != term:
+            return scene
+        state = scene.state._replace(roster=step)
+        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state)))]
+        scene, begun = (yield from _steer(scene, until=until)), True
+    return scene
+
+
+def _next_list(scene: Scene) -> Roster | str:
+    """The next list of members, or why none is stored now. Who joins has to stream, and to know the list of before."""
+    ready = [follower.name for follower in followers_of(scene) if alike(scene.vote(follower.name).roster, scene.state.roster)]
+    return next_roster(scene.state, scene.wish.circle, dict(scene.votes), scene.me, ready)
+
+
+def _catch_up(scene: Scene, *, until: float) -> Generator[Sequence[Action], Scene, tuple[Scene, bool]]:
+    """The set of the change is in force, and k of those who confirm by it have all that was written until then.
+
+    The position is read after the set was seen in force, and counts only as long as nothing else has changed.
+    """
+    ground, position = _ground(scene), None
+    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):
+        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:
+            return scene, True
+        scene = yield [Nudge()] if position is not None else []
+        position = position if position is not None else scene.instance.lsn
+    return scene, False
+
+
+def in_force(scene: Scene) -> bool:
+    """Whether no walsender releases a commit by the set before any more: new ones begin with this one, all that are there show its priorities.
+
+    A walsender without a flush position shows 0, whatever it has read; a copy that is being made (`backup`) releases nothing.
+    """
+    instance = scene.instance
+    places = {node: place for place, node in enumerate(instance.names.split('"')[1::2], 1)}
+    if instance.names.startswith("ANY"):
+        places = dict.fromkeys(places, 1)
+    prefix, known = outside_slot(scene.rules.slot_prefix, ""), {*scene.others, *scene.rules.externals}
+    rows = [row for row in instance.followers if row.state != "backup"]
+    unknown = any(row.flush is None and (row.name in known or row.slot.startswith(prefix)) for row in rows)
+    return instance.names_shown == instance.names and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)
+
+
+def settled(scene: Scene) -> bool:
+    """Whether the set is the one of the stored list, of members only, and in force: what a change of the list begins with.
+
+    Else a walsender might still know the set of the change before, whose places this one could share.
+    """
+    if not synchronous(scene.rules):
+        return True
+    names = scene.instance.names
+    return not is_step(names) and not outside_in(scene) and names == choose_names(scene) and in_force(scene)
+
+
 def lacking(scene: Scene) -> bool:
     """Whether a primary should look after its set now: its commits wait for somebody who does not stream, or it is outvoted."""
     if scene.state.reign != NEVER and outvoted(scene.state.reign, dict(scene.votes), scene.rules.members):
         return True
     streaming = {follower.name for follower in followers_of(scene)}
     named = named_in(scene.instance.names)
-    return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.sync_count and bool(named)
+    if set(outside_in(scene)) - set(outsiders(scene)) or (is_step(scene.instance.names) and not scene.state.roster.joint):
+        return True
+    return synchronous(scene.rules) and scene.instance.run is Run.PRIMARY and len(named & streaming) < scene.rules.confirming.k and bool(named)
 
 
 def _statement(scene: Scene, owner: str) -> Statement:
@@ -828,9 +1002,11 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
 
     Only while nothing else happens meanwhile: with another statement, set or term the position is not the right one.
     """
-    ground, position = _ground(scene), scene.instance.lsn
-    while position is not None and _ground(scene) == ground and scene.elapsed <= until:
-        if _confirmed(scene, position) >= scene.rules.sync_count:
+    ground, position = _ground(scene), None
+    while _ground(scene) == ground and scene.elapsed <= until:
+        if position is None and in_force(scene):
+            position = scene.instance.lsn
+        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:
             spoken = store(scene.state, _statement(scene, ""))
             scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene
             return (yield [StoreRow(spoken.said)]) if spoken and scene.rules.row else scene
@@ -839,31 +1015,87 @@ def _rejoin(scene: Scene, *, until: float) -> Look:
     return scene
 
 
-def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str]:
-    return scene.instance.run, scene.state.reign, scene.state.said, scene.instance.names
+def _ground(scene: Scene) -> tuple[Run, Ballot, Statement, str, Roster]:
+    return scene.instance.run, scene.state.reign, scene.state.said, scene.instance.names, scene.state.roster
 
 
 def choose_names(scene: Scene) -> str:
-    """The final synchronous_standby_names of a primary: all candidates in quorum mode, k of them that stream in sync mode.
+    """The synchronous_standby_names that a primary has to have next.
+
+    Standbys outside of the cluster come and go by a set between two others, each seen in force before the next: see docs/safety.md, rule 9.
+    """
+    names, k, inside = scene.instance.names, scene.rules.confirming.k, candidates(scene)
+    if scene.state.roster.joint:
+        return step_names(k, inside)
+    named, wanted = outside_in(scene), outsiders(scene) if isinstance(_next_list(scene), str) else ()
+    if names in ("", NOBODY):
+        return plain_names(scene, ())
+    if is_step(names):
+        if not in_force(scene):
+            return names
+        new = [name for name in wanted if name not in named][: max(0, number_in(names) - k - len(named))]
+        return plain_names(scene, (*named, *new))
+    kept, number = tuple(name for name in named if name in wanted), k + len(named)
+    if set(named) == set(wanted) or not in_force(scene):
+        return plain_names(scene, named)
+    if kept != named:
+        return step_names(number, (*inside, *kept))
+    there = len(_nameable(scene)) + len(named)
+    return step_names(number + 1, (*inside, *named)) if there >= min(number + 1, len(inside) + len(named)) else plain_names(scene, named)
+
+
+def plain_names(scene: Scene, outside: Sequence[str]) -> str:
+    """The set with these standbys outside of the cluster: all candidates in quorum mode, k of them that stream in sync mode.
 
     The one that an operator wants as next primary comes first, then a higher priority, and one who may be promoted before one
     tagged nofailover; among equals a member that is named stays named, else one that is not the DC comes first (its loss would
     cost the cluster a second, see docs/decisions.md). With fewer than k streaming the set stays as it is: commits wait.
     """
-    rules = scene.rules
+    rules, names = scene.rules, scene.instance.names
     if rules.mode is Mode.QUORUM:
-        return quorum_names(rules, scene.me, candidates(scene))
+        return with_outsiders(quorum_names(rules, scene.me, candidates(scene)), rules.confirming.k, outside)
     streaming = _nameable(scene)
-    if len(streaming) < rules.sync_count:
-        return scene.instance.names if scene.instance.names not in ("", NOBODY) else quorum_names(rules, scene.me, candidates(scene))
-    named = set() if scene.instance.names.startswith("ANY") else named_in(scene.instance.names)
+    if len(streaming) < rules.confirming.k:
+        anybody = with_outsiders(quorum_names(rules, scene.me, candidates(scene)), rules.confirming.k, outside)
+        return names if names not in ("", NOBODY) and not is_step(names) else anybody
+    named = set() if names.startswith("ANY") or is_step(names) else named_in(names)
     wish = wished(scene)
     order = sorted(streaming, key=lambda node: (not wish or node != wish.target, *_preference(scene, node, named)))
-    return _named(order[: rules.sync_count])
+    return with_outsiders(_named(order[: rules.confirming.k]), rules.confirming.k, outside)
+
+
+def outside_in(scene: Scene) -> tuple[str, ...]:
+    """The standbys outside of the cluster that the present set names."""
+    inside = {scene.me, *scene.others}
+    return tuple(name for name in scene.instance.names.split('"')[1::2] if name not in inside and not name.startswith(OURS))
+
+
+def outsiders(scene: Scene) -> tuple[str, ...]:
+    """The standbys outside of the cluster that stream through their slots, and whose names no other connection has.
+
+    PostgreSQL counts connections. Without a slot, which is active for one walsender only, a standby that comes back while its lost
+    connection is still there would count twice, and a commit could be on it and on no member.
+    """
+    rows, prefix = scene.instance.followers, scene.rules.slot_prefix
+    bound = {row.name for row in rows if row.state == "streaming" and row.slot == outside_slot(prefix, row.name)}
+    names = [row.name.lower() for row in rows]  # as PostgreSQL compares them
+    return tuple(name for name in scene.rules.externals if name in bound and names.count(name.lower()) == 1)
+
+
+def with_outsiders(names: str, k: int, outside: Sequence[str]) -> str:
+    """A set of k members with as many more confirmations as there are standbys outside: whoever gives them, k are of members.
+
+    >>> with_outsiders('ANY 1 ("b", "c")', 1, ("dr",)), with_outsiders('"b"', 1, ("dr",))
+    ('ANY 2 ("b", "c", "dr")', '2 ("b", "dr")')
+    """
+    if not outside or not names:
+        return names
+    quoted = ", ".join(f'"{name}"' for name in (*names.split('"')[1::2], *outside))
+    return f"{'ANY ' if names.startswith('ANY') else ''}{k + len(outside)} ({quoted})"
 
 
 def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bool, int, bool, bool, int]:
-    return (tagged(scene, node, "nofailover"), -priority(scene, node), node not in named, node == scene.dc, scene.rules.members.index(node))
+    return (tagged(scene, node, "nofailover"), -priority(scene, node), node not in named, node == scene.dc, _index(scene, node))
 
 
 def _named(nodes: Sequence[str]) -> str:
@@ -911,7 +1143,11 @@ def standing_of(scene: Scene, node: str) -> tuple[str, str, str]:
         return f"{row.state}|{row.sync_state}".upper(), "HS:connected", "-INFINITY"
     names = scene.instance.names
     waits = names not in ("", NOBODY) and scene.state.said.owner != scene.me and node in named_in(names)
-    score = "-INFINITY" if node not in scene.others or tagged(scene, node, "nofailover") else str(100 + priority(scene, node))
+    score = (
+        "-INFINITY"
+        if node not in scene.others or tagged(scene, node, "nofailover")
+        else str(100 + priority(scene, node) if stays(scene, node) else 1)
+    )
     if scene.rules.mode is Mode.ASYNC:
         return "STREAMING|ASYNC", "HS:async", score if not lagging(scene, row) else "-INFINITY"
     if waits and scene.rules.mode is Mode.QUORUM:
@@ -1074,7 +1310,7 @@ def start(scene: Scene) -> Procedure:
         yield from _set(scene, {(scene.me, "status"): "STOP"})
         return adopted
     state, upstream = (resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted
-    state = state._replace(reign=NEVER)
+    state = _enrolled(scene, state._replace(reign=NEVER))
     scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]
     while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
         scene = yield []

@@ -44,7 +44,7 @@ select pg_is_in_recovery() as standby,
   current_setting('synchronous_standby_names') as names,
   current_setting('primary_conninfo') as conninfo,
   (select setting::bigint from pg_settings where name = 'wal_segment_size') as segment_size,
-  array(select array[a.application_name, a.state, a.sync_state, a.flush_lsn::text, s.slot_name]
+  array(select array[a.application_name, a.state, a.sync_state, a.flush_lsn::text, s.slot_name, a.sync_priority::text]
         from pg_stat_replication a left join pg_replication_slots s on s.active_pid = a.pid order by a.pid) as followers,
   array(select slot_name::text from pg_replication_slots where slot_type = 'physical') as slots
 from pg_control_checkpoint() c, pg_control_recovery() r left join pg_stat_wal_receiver w on true
@@ -264,8 +264,8 @@ def _from_row(settings: Settings, row: dict[str, Any], *, end: bool) -> Instance
     return seen._replace(lsn=None if last is None else max(position, received, last))
 
 
-def _follower(name: str, state: str, sync_state: str, flush: str | None, slot: str | None) -> Follower:
-    return Follower(name, state, sync_state, Lsn.parse(flush) if flush else None, slot or "")
+def _follower(name: str, state: str, sync_state: str, flush: str | None, slot: str | None, priority: str) -> Follower:
+    return Follower(name, state, sync_state, Lsn.parse(flush) if flush else None, slot or "", int(priority))
 
 
 def _down(settings: Settings) -> Instance:
@@ -516,7 +516,7 @@ def launch_plain(settings: Settings) -> None:
 
 def _slot_folders(settings: Settings) -> list[str]:
     folder = f"{settings.datadir}/pg_replslot"
-    ours = re.compile(rf"{re.escape(settings.replication_slot_name)}_\d+_")
+    ours = re.compile(rf"{re.escape(settings.replication_slot_name)}_(\d+|outside)_")
     return [f"{folder}/{name}" for name in os.listdir(folder) if ours.match(name)] if os.path.isdir(folder) else []
 
 

@@ -100,7 +100,7 @@ def look(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
         "config": settings.config if settings.config.startswith(f"{settings.datadir}/") or os.path.exists(settings.config) else "",
         "free": copies.free(settings.datadir),
         "carries": bool(_places(wanted.vip)) and address.uses(wanted.arp, USER) and os.path.exists(SYSCTL_FILE),
-        "major": None if missing else _major(settings),
+        "major": None if missing else major_of(settings),
     }
     if found["root"] and found["user"] and not missing:
         found.update(_database(wanted), **_primary(wanted))
@@ -115,7 +115,8 @@ def _has_user(name: str) -> bool:
     return True
 
 
-def _major(settings: Settings) -> int | None:
+def major_of(settings: Settings) -> int | None:
+    """The major version of the programs that are here."""
     said = re.search(r"(\d+)", system.run([settings.program("postgres"), "--version"], timeout=10).out)
     return int(said[1]) if said else None
 

@@ -79,6 +79,7 @@ class Settings(NamedTuple):
     read_node_list: tuple[str, ...] = ()
     sync_count: int = 0
     sync_strict: bool = False
+    external_standby_node_list: tuple[str, ...] = ()
     restore_command: str = ""
     archive_cleanup_command: str = ""
     recovery_end_command: str = ""

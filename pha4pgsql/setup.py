@@ -14,26 +14,32 @@ from pha4pgsql.words import ClusterRefusal, ConfigurationError, EnvironmentFailu
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lxml.etree import _Element as Element
 
     from pha4pgsql.config import Config
+    from pha4pgsql.words import Vote
 
 OLDEST_SCHEMA = (3, 9)
 """Older schemas know neither the role names of today nor `on-fail=demote` (Pacemaker 2.1)."""
 
 ONLY_STOPPED = {
-    **dict.fromkeys(("node_list", "rep_mode", "sync_count", "sync_strict", "enable_distlock", "distlock_row"), "elections count by it"),
+    **dict.fromkeys(("rep_mode", "enable_distlock", "distlock_row"), "elections count by it"),
     **dict.fromkeys(("pgdata", "datadir", "tmpdir", "pgdba", "pgport", "socketdir"), "it tells which instance is meant"),
     "replication_slot_name": "the slots that are there have the old name",
 }
 """Parameters that cannot change under a running set, and why: nodes with different values could both be right, or miss what runs."""
 
+LISTED = ("node_list", "sync_count", "sync_strict")
+"""Parameters that the primary brings about, step by step, in the list that every member stores (docs/safety.md, rule 9)."""
+
 LOOKED_AT_ANEW = ("pgsql", "pgwatch")
 """Agents whose resources keep running with new parameters when Pacemaker looks at them anew. Addresses and what stands for them must move."""
 
 SETTLE = 60.0
+REFRESH = 15.0
+"""For the nodes' replies to having been told to look anew. One that just died does not reply, and until the maintenance ends nobody is promoted."""
 ATTEMPTS = 3
 
 
@@ -122,9 +128,11 @@ def _current(settings: Config, source: str) -> str:
 def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     """Merge, check, push and tell; False when somebody else changed the same things meanwhile."""
     live = _live(upgrade=not dry_run)
+    if not dry_run and release_left(live):
+        live = _live(upgrade=False)
     _refuse_collisions(settings, wanted, live)
     wanted = _with_primary(settings, wanted, live)
-    new = cib.merge(live, wanted)
+    new = cib.with_bans(live, cib.merge(live, wanted), settings.pgsql_resource)
     lines = cib.changes(live, new)
     _refuse_fencing_without_device(new)
     _refuse_second_set(settings, new)
@@ -191,15 +199,23 @@ def _refuse_fencing_without_device(new: Element) -> None:
 def _refuse_what_needs_a_stop(settings: Config, live: Element, new: Element) -> None:
     """Refuse to change under a running set what its members must agree on, or by which they are found."""
     cluster = _cluster(live)
-    if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
-        return
     before, after = (cib.parameters(tree, settings.pgsql_resource) for tree in (live, new))
     changed = [name for name in ONLY_STOPPED if before.get(name) != after.get(name)]
+    if before and any(before.get(name) != after.get(name) for name in LISTED) and _has_history(settings):
+        refuse_list(cluster, settings.pgsql_resource, before.get("node_list", "").split(), after.get("node_list", "").split())
+        print("members change step by step, under the primary: cls_member list shows how far they are")
+    if not [node for role in ("started", "promoted") for node in cluster.where(settings.pgsql_resource, role)]:
+        return
     if before and changed:
         lines = "".join(f"\n  {name}: {before.get(name, '')!r} -> {after.get(name, '')!r} ({ONLY_STOPPED[name]})" for name in changed)
         raise ClusterRefusal(
             f"cannot change while {settings.pgsql_resource} runs, nothing was changed:{lines}", "cls_stop, then cls_setup, then cls_start"
         )
+
+
+def _has_history(settings: Config) -> bool:
+    """Whether some member has ever had a primary; before that node_list is what counts, as often as it is corrected."""
+    return "CIB_file" in os.environ or any(shown.eras for shown in cli_status.votes(settings.pgsql_resource, timeout=3.0).values())
 
 
 def _refuse_to_lose_a_voice(settings: Config, live: Element, new: Element) -> None:
@@ -217,6 +233,26 @@ def _refuse_to_lose_a_voice(settings: Config, live: Element, new: Element) -> No
             f"the row of the distributed lock cannot be given up or replaced: {why}; nothing was changed",
             "bring all nodes up (pgwatch is enough); when somebody is alone, start the set and wait for the standby first",
         )
+
+
+def refuse_list(cluster: text.Cluster, resource: str, before: Sequence[str], after: Sequence[str]) -> None:
+    """Refuse a change of members that could not be brought about, or that a member of an older version would take for the list itself."""
+    leaving = [node for node in cluster.where(resource, "promoted") if node not in after]
+    if leaving:
+        raise ClusterRefusal(f"{leaving[0]} is the primary and cannot be removed, nothing was changed", "let another node take over first")
+    if "CIB_file" not in os.environ:
+        shown = cli_status.votes(resource, timeout=3.0)
+        unlisted = [node for node in before if node in after and not shows_list(cluster, shown, node)]
+        if unlisted:
+            raise ClusterRefusal(
+                f"{' '.join(unlisted)}: no stored list of members is shown there, nothing was changed",
+                "bring the node up, with the same version of pha4pgsql as the others; or take it out, too, if it is lost for good",
+            )
+
+
+def shows_list(cluster: text.Cluster, shown: Mapping[str, Vote], node: str) -> bool:
+    """Whether a node is there and has a list. One that has none would take for one what is wished only; without one that stays no change ends."""
+    return node in cluster.online and node in shown and shown[node].roster.listed
 
 
 def _refuse_second_set(settings: Config, new: Element) -> None:
@@ -255,19 +291,37 @@ def _push_under(moved: Sequence[str], wanted: cib.Wanted, live: Element, new: El
     Without that Pacemaker would stop and start each of them, on all nodes at once. The addresses are in maintenance too: they would stop
     for the moment in which Pacemaker knows no primary. If this program dies in between, all keep running without being watched.
     """
-    held = [top for top in cib.resources(wanted.made) if not cib.has_meta(new, top, "maintenance")]
-    print(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)", flush=True)
-    if not push(live, cib.with_meta(new, held, "maintenance", "true")):
+    return push_under(moved, cib.unheld(new, cib.resources(wanted.made)), live, new)
+
+
+def push_under(moved: Sequence[str], held: Sequence[str], live: Element, new: Element, say: Callable[[str], None] = print) -> bool:
+    """The same for these resources: `moved` get new parameters, all that are `held` are left alone meanwhile."""
+    say(f"maintenance of {' '.join(held)} begins (should it not end: pcs resource meta NAME maintenance= for each)")
+    if not push(live, cib.with_hold(new, held)):
         return False
+    release(moved, held)
+    say("maintenance ended")
+    return True
+
+
+def release_left(live: Element, say: Callable[[str], None] = print) -> bool:
+    """End the maintenance that a command of ours has left, which was killed in it."""
+    left = cib.holds(live)
+    if left:
+        say(f"the maintenance of {' '.join(left)}, which an interrupted command has left, ends")
+        release([top for kind in LOOKED_AT_ANEW for top, _ in cib.primitives(live, "pha4pgsql", kind)], left)
+    return bool(left)
+
+
+def release(moved: Sequence[str], held: Sequence[str]) -> None:
+    """Let Pacemaker look anew at what has new parameters, then end the maintenance."""
     try:
         for name in moved:
-            system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=SETTLE)
+            system.run(["crm_resource", "--refresh", f"--resource={name}"], timeout=REFRESH)
         if not pacemaker.wait_settled(SETTLE):
             print("Pacemaker has not finished looking at them", file=sys.stderr)
     finally:
         _release(held)
-    print("maintenance ended", flush=True)
-    return True
 
 
 def _release(held: Sequence[str]) -> None:

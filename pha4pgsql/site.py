@@ -81,17 +81,18 @@ class Scope(Enum):
 
 
 def rules_of(settings: Settings) -> Rules:
-    """The part of the settings that must be the same on all members."""
+    """The part of the settings that is about the whole set: what the operator wishes it to be."""
     return Rules(
         settings.resource,
         settings.members,
         settings.rep_mode,
-        settings.k if settings.waits else 0,
+        settings.k,
         settings.sync_strict,
         settings.replication_slot_name,
         settings.maxlag,
         settings.read_node_list,
         settings.enable_distlock and settings.waits,
+        settings.external_standby_node_list if settings.waits else (),
     )
 
 
@@ -358,10 +359,10 @@ class Site:
 
     # -- driving --
 
-    def reign(self) -> Outcome:
+    def reign(self, how: Callable[[Scene], Procedure] = pgsql.reign) -> Outcome:
         """Look after the primary's set, unless another process of this node is at it."""
         with self.reigning() as handle:
-            return self.drive(pgsql.reign) if handle is not None else Outcome(True)
+            return self.drive(how) if handle is not None else Outcome(True)
 
     def drive(self, make: Callable[[Scene], Procedure], *, scope: Scope = Scope.CLUSTER, copy: bool = False) -> Outcome:
         """Run a procedure: look, decide and act under the lock, pause when nothing was to be done, until it ends."""
@@ -436,7 +437,8 @@ def _said(action: Action) -> str:
     if isinstance(action, Store):
         state = action.state
         said = f", said {vote.statement_text(state.said)}" if state.said != SILENCE else ""
-        return f"promised {state.promised}, reign {state.reign}, pending {state.pending}, eras {vote.eras_text(state.eras)}{said}"
+        terms = f"promised {state.promised}, reign {state.reign}, pending {state.pending}, eras {vote.eras_text(state.eras)}"
+        return f"{terms}{said}, list {vote.roster_text(state.roster)}"
     if isinstance(action, Publish):
         return vote.vote_text(action.vote)
     if isinstance(action, Attributes):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pha4pgsql.cli import FOLLOWING
 from pha4pgsql.cli_status import Refusal
 from pha4pgsql.pgsql import named_in
+from pha4pgsql.words import NO_MEMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,6 +192,9 @@ def _server(report: Report, row: Row) -> Trouble | None:
     if named is None or named.disabled:
         return None
     ban = next((ban for ban in report.bans if ban.node == row.name and ban.resource in {named.promotable, named.primitive} and not ban.role), None)
+    if ban is not None and ban.id.startswith(NO_MEMBER):
+        what = f"{named.promotable} is kept off {row.name} until it is a copy of the primary"
+        return Trouble(State.DEGRADED, what, f"wait for cls_member; if it was interrupted: cls_member add {row.name}")
     if ban is not None:
         return Trouble(
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
@@ -328,5 +332,10 @@ def readers(reading: Reading) -> Trouble | None:
     return Trouble(State.DEGRADED, f"{seen}: readers are refused", hint)
 
 
-FINDERS: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _set, _primary, _nodes, _bans, _failures, _resources, _reading)
+def _change(report: Report) -> Iterator[Trouble]:
+    if report.change:
+        yield Trouble(State.DEGRADED, report.change, "cls_member list shows what it waits for")
+
+
+FINDERS: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _set, _primary, _change, _nodes, _bans, _failures, _resources, _reading)
 ALONE: tuple[Callable[[Report], Iterator[Trouble]], ...] = (_quorum, _failures)

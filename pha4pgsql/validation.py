@@ -147,6 +147,12 @@ def _check_names(settings: Settings) -> Iterator[Problem]:
             hint = "Rename a node, or name each node once: their replication slots would have one name."
             yield Problem(Code.CONFIGURED, f"{list_name} names {seen[word]} and {node}, which are the same in a slot's name", hint)
         seen[word] = node
+    for name in settings.external_standby_node_list:
+        if name in settings.members or not all(char.isascii() and (char.isalnum() or char in "._-") for char in name):
+            expected = "letters, digits, dots, dashes and underscores, and no name of node_list"
+            yield Problem(Code.CONFIGURED, f"external_standby_node_list names {name!r}, expected {expected}")
+        if len(f"{prefix}_outside_{name}") > NAME_LIMIT:
+            yield Problem(Code.CONFIGURED, f"{prefix} and {name} are too long for the name of a replication slot", "Shorten one of them.")
     longest = sorted(seen, key=len)[-2:]
     if len("_".join([prefix, "9" * ROUND_DIGITS, *longest])) > NAME_LIMIT:
         hint = f"Shorten replication_slot_name or the names: together they may have {NAME_LIMIT - ROUND_DIGITS - 3} characters."
@@ -182,7 +188,8 @@ def check_cluster(agent: Agent, settings: Settings, context: Context) -> Iterato
     if not settings.replicated:
         return
     readers = settings.read_node_list if agent is PGSQL else ()
-    if settings.members and context.node not in (*settings.members, *readers):
+    leaving = context.action not in {"start", "validate-all"}  # what runs goes on running until it was taken out of the set
+    if settings.members and context.node not in (*settings.members, *readers) and not leaving:
         hint = "Add it to node_list, or keep the resource off this node; names are spelled as crm_node -n prints them."
         yield Problem(Code.ARGS, f"this node is {context.node}, and node_list is {' '.join(settings.members)}", hint)
     if agent is not PGSQL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql.words import NEVER, SILENCE, Answer, Ballot, Era, Lsn, Mode, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Lsn, Mode, Roster, Rules, State, Statement, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,10 +113,11 @@ def further(one: Answer, other: Answer) -> bool:
 
 
 class Elected(NamedTuple):
-    """The candidate may go on. `inherits`: somebody may be alone, so the first word of the new term is 'alone: me'."""
+    """The candidate may go on, by this list. `inherits`: somebody may be alone, so the first word of the new term is 'alone: me'."""
 
     answers: tuple[tuple[str, Answer], ...]
     inherits: bool
+    roster: Roster = UNLISTED
 
 
 class Waiting(NamedTuple):
@@ -141,20 +142,28 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     included, none of which is further; what others hold beyond that was confirmed to nobody. While no answer has a term
     nothing was ever confirmed under these rules: then all members have to answer, and (timeline, LSN) compares them.
     Beside that V-k voices have to answer, which meet all who know that somebody is alone; every member that answers is one.
+    It is counted by the newest list that the answers show (`newest_list`).
     """
     me = ballot.node
+    heard = {node: vote for node, vote in votes.items() if vote.answer and vote.answer.ballot == ballot}
+    roster = newest_list(rules.roster, {node: vote for node, vote in heard.items() if node != me})
+    if roster is None:
+        return Lost("members disagree about the list of members")
+    rules = rules.under(roster)
     higher = outvoted(ballot, votes, rules.members, row)
     if higher:
         return Lost(f"ballot {ballot} came too late, {higher} is promised already")
-    heard = {node: vote for node, vote in votes.items() if node in rules.members and vote.answer and vote.answer.ballot == ballot}
+    heard = {node: vote for node, vote in heard.items() if node in rules.members}
     answers = {node: vote.answer for node, vote in heard.items() if vote.answer}
+    if me not in rules.confirming.members:
+        return Lost(f"{me} is no member of the set, which is {' '.join(rules.confirming.members)}")
     if me not in answers:
         return Waiting(rules.answers_needed, f"{me} has not answered its own ballot {ballot}")
-    objection = _objection(heard, answers, answers[me], rules)
+    objection = _objection(answers, answers[me])
     if objection:
         return Lost(objection)
     if rules.mode is Mode.ASYNC:
-        return _elect_furthest(ballot, votes, answers, rules.members)
+        return _elect_furthest(ballot, votes, answers, rules)
     lost = forgetful({node: (vote.eras, answers[node].lsn) for node, vote in heard.items()})
     answers = {node: answer for node, answer in answers.items() if node not in lost}
     if me in lost:
@@ -169,7 +178,7 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     backing = {node: answer for node, answer in answers.items() if not further(answer, answers[me])}
     newest = newest_statement((*heard.values(), *_heard_row(rules, row)))
     if len(backing) >= rules.answers_needed and (not newest.owner or newest.owner in backing):
-        return _unheard(ballot, answers, rules, row) or Elected(tuple(sorted(answers.items())), bool(newest.owner))
+        return _unheard(ballot, answers, rules, row) or Elected(tuple(sorted(answers.items())), bool(newest.owner), roster)
     leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
     if newest.owner in answers and newest.owner not in backing:
         leader = newest.owner
@@ -194,10 +203,8 @@ def _without_file(lost: Iterable[str]) -> str:
     return f"; not counted, because the state file is lost: {' '.join(sorted(lost))}" if lost else ""
 
 
-def _objection(heard: Mapping[str, Vote], answers: Mapping[str, Answer], mine: Answer, rules: Rules) -> str:
+def _objection(answers: Mapping[str, Answer], mine: Answer) -> str:
     """Why these answers cannot be compared, or empty."""
-    if any(vote.members != rules.members for vote in heard.values() if vote.members):
-        return "members disagree about node_list"
     strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
     return f"{' '.join(strangers)}: not a copy of this database (system identifiers differ)" if strangers else ""
 
@@ -222,16 +229,16 @@ def _behind(leader: str, answers: Mapping[str, Answer], me: str) -> Lost:
     return Lost(f"{leader} is further: {theirs.lsn} of term {theirs.term}, {me} has {mine.lsn} of term {mine.term}", leader)
 
 
-def _elect_furthest(ballot: Ballot, votes: Mapping[str, Vote], answers: Mapping[str, Answer], members: Iterable[str]) -> Elected | Waiting | Lost:
+def _elect_furthest(ballot: Ballot, votes: Mapping[str, Vote], answers: Mapping[str, Answer], rules: Rules) -> Elected | Waiting | Lost:
     """Without synchronous replication nobody knows what was confirmed: the furthest of those who answer is the best there is."""
     me = ballot.node
     leader = max(answers, key=lambda node: (answers[node].term, answers[node].timeline, answers[node].lsn, node == me))
     if further(answers[leader], answers[me]):
         return _behind(leader, answers, me)
-    silent = [node for node in members if node in votes and node not in answers]
+    silent = [node for node in rules.members if node in votes and node not in answers]
     if silent:
         return Waiting(len(silent), f"no answer to ballot {ballot} from {' '.join(silent)} yet")
-    return Elected(tuple(sorted(answers.items())), False)
+    return Elected(tuple(sorted(answers.items())), False, rules.roster)
 
 
 def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, override: str) -> Elected | Waiting | Lost:
@@ -246,7 +253,7 @@ def _elect_first(ballot: Ballot, answers: Mapping[str, Answer], rules: Rules, ov
     if len(answers) < need:
         silent = " ".join(node for node in rules.members if node not in answers)
         return Waiting(need - len(answers), f"no answer to ballot {ballot} from {silent}; the first election needs all members")
-    return Elected(tuple(sorted(answers.items())), False)
+    return Elected(tuple(sorted(answers.items())), False, rules.roster)
 
 
 def await_timeline(state: State, term: Ballot, end: Lsn, timelines: Iterable[int]) -> State:
@@ -288,8 +295,11 @@ def store(state: State, statement: Statement) -> State | None:
 
 
 def stored_by(statement: Statement, votes: Mapping[str, Vote], rules: Rules, row: Vote | None = None) -> int:
-    """How many voices, members and the row, show that exactly this statement is what they have stored."""
-    voices = [*(votes[node] for node in rules.members if node in votes), *_heard_row(rules, row)]
+    """How many voices show that exactly this statement is what they have stored: the row, and of members those who may confirm commits.
+
+    While members change these are the ones whom elections by the old list count and elections by the new one, too.
+    """
+    voices = [*(votes[node] for node in rules.confirming.members if node in votes), *_heard_row(rules, row)]
     return sum(1 for voice in voices if voice.said == statement)
 
 
@@ -303,6 +313,7 @@ def _visible(votes: Mapping[str, Vote], rules: Rules) -> tuple[dict[str, Vote], 
 
 def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> list[str]:
     """The members that would win an election by the positions that are visible; empty when too little is visible."""
+    rules = rules.under(newest_list(rules.roster, votes) or UNLISTED)
     visible, _ = _visible(votes, rules)
     place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
     first = all(term == NEVER for term, _ in place.values())
@@ -317,13 +328,14 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vo
         backed = sum(place[other] <= place[node] for other in visible) >= need and (first or place[node][0] != NEVER)
         return backed and (not owner or (owner in visible and place[owner] <= place[node]))
 
-    return [node for node in visible if wins(node)]
+    return [node for node in visible if node in rules.confirming.members and wins(node)]
 
 
 def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> str:
     """Why nobody can be elected by what is visible, or empty."""
     if able(votes, rules, override=override, row=row):
         return ""
+    rules = rules.under(newest_list(rules.roster, votes) or UNLISTED)
     visible, lost = _visible(votes, rules)
     owner = newest_statement((*visible.values(), *_heard_row(rules, row))).owner
     silent = " ".join(node for node in rules.members if node not in visible)
@@ -343,6 +355,152 @@ def outvoted(term: Ballot, votes: Mapping[str, Vote], members: Iterable[str], ro
     highest = max((votes[node].promised for node in members if node in votes), default=NEVER)
     highest = max(highest, row.promised) if row is not None else highest
     return highest if highest > term else None
+
+
+# -- the list of members -----------------------------------------------------------------------------------------
+
+
+def newest_list(own: Roster, votes: Mapping[str, Vote]) -> Roster | None:
+    """The newest list that members show, beginning with those of our own; None when two of one number differ.
+
+    A list is given up for a later one only after so many of its members have stored the next one that every election by it
+    meets one of them. So whoever counts by the newest list in its answers never counts by one that was given up.
+    """
+    while True:
+        shown = [own, *(votes[node].roster for node in own.elects.members if node in votes and votes[node].roster.listed)]
+        newest = max(shown, key=lambda roster: roster.number)
+        if any(roster.number == newest.number and not alike(roster, newest) for roster in shown):
+            return None
+        if newest.number == own.number:
+            return own
+        own = newest
+
+
+def alike(one: Roster, other: Roster) -> bool:
+    """Whether two lists are the same. The first ones are made of the parameters on each node: their order may have changed meanwhile.
+
+    >>> first = Roster(NEVER, 0, Circle(("a", "b"), 1), Circle(("a", "b"), 1))
+    >>> alike(first, Roster(NEVER, 0, Circle(("b", "a"), 1), Circle(("b", "a"), 1))), alike(first, first._replace(count=1))
+    (True, False)
+    """
+    halves = [[(set(half.members), half.k, half.strict) for half in (roster.elects, roster.confirms)] for roster in (one, other)]
+    return one.number == other.number and halves[0] == halves[1]
+
+
+def newest_roster(votes: Iterable[Vote]) -> Roster:
+    """The newest list that anybody shows."""
+    return max((vote.roster for vote in votes), key=lambda roster: (roster.listed, roster.number), default=UNLISTED)
+
+
+def enlist(state: State, roster: Roster) -> State | None:
+    """The state of a node that has stored this list, and so promised its term; None when it must not, or has it.
+
+    The condition is the one of `store`: who has promised above the list's term says nothing to its primary any more.
+    """
+    newer = roster.listed and (roster.number > state.roster.number or not state.roster.listed)
+    if not newer or roster.term < state.promised or state.reign not in (NEVER, roster.term):
+        return None
+    return state._replace(roster=roster, promised=max(state.promised, roster.term))
+
+
+def enrol(state: State, wish: Rules, votes: Iterable[Vote]) -> State:
+    """The state with the newest list that may be stored: one that is shown, or, where there is none yet, what the parameters say.
+
+    A node that has no list (its file is of an older version) takes any that is shown by, or to, one with a history before it believes the
+    parameters, which may have changed meanwhile. While nobody has a history, the parameters are what counts, as often as they change.
+    """
+    shown = list(votes)
+    newest = newest_roster(shown)
+    state = enlist(state, newest) or state
+    blank = not state.eras and state.promised == NEVER and state.roster.number == UNLISTED.number
+    if state.roster.listed and not blank:
+        return state
+    history = state.eras or any(vote.eras for vote in shown)
+    return state._replace(roster=newest if history and newest.listed and newest.number == UNLISTED.number else wish.roster)
+
+
+def joined(one: Circle, other: Circle) -> tuple[Circle, Circle]:
+    """The middle of a change from one list to another: elections by the harder of both, commits by the stricter of both.
+
+    >>> joined(Circle(("a", "b"), 1), Circle(("a", "b", "c"), 1))
+    (Circle(members=('a', 'b', 'c'), k=1, strict=False), Circle(members=('a', 'b'), k=1, strict=False))
+    """
+    both = tuple(dict.fromkeys((*one.members, *other.members)))
+    common = tuple(node for node in both if node in one.members and node in other.members)
+    elects = Circle(both, min(one.k, other.k), one.strict and other.strict)
+    return elects, Circle(common, max(one.k, other.k), one.strict or other.strict)
+
+
+def next_circle(now: Circle, wish: Circle, me: str, ready: Iterable[str]) -> Circle | str:
+    """The list that is one change nearer to the wish, or why there is none (empty: nothing to change).
+
+    One member, or k by one, or strictness; never the primary itself; k is lowered first where it would be more than half.
+
+    >>> three, two = Circle(("a", "b", "c"), 1), Circle(("a", "b"), 1)
+    >>> next_circle(three, two, "a", ()), next_circle(three, two, "c", ())
+    (Circle(members=('a', 'b'), k=1, strict=False), 'c is the primary: another node has to take over before it can leave')
+    """
+    leavers = [node for node in now.members if node not in wish.members]
+    joiners = [node for node in wish.members if node not in now.members]
+    able_to_leave = [node for node in leavers if node != me]
+    fewer = len(now.members) - 1
+    if able_to_leave and fewer >= 2:
+        if now.k > fewer // 2:
+            return now._replace(k=now.k - 1)
+        return now._replace(members=tuple(node for node in now.members if node != able_to_leave[0]))
+    welcome = [node for node in joiners if node in ready]
+    if welcome:
+        order = [*wish.members, *now.members]
+        return now._replace(members=tuple(sorted((*now.members, welcome[0]), key=order.index)))
+    if not leavers and not joiners and wish.k and now.k != wish.k:
+        return now._replace(k=now.k + (1 if wish.k > now.k else -1))
+    if now.strict != wish.strict:
+        return now._replace(strict=wish.strict)
+    if able_to_leave:
+        return f"{able_to_leave[0]} cannot leave: two members are the least"
+    if leavers:
+        return f"{me} is the primary: another node has to take over before it can leave"
+    return f"{joiners[0]} does not stream yet" if joiners else ""
+
+
+def waited_for(roster: Roster, votes: Mapping[str, Vote], wish: Circle) -> list[str]:
+    """The members that have to store this list before the next one may be stored.
+
+    All that stay, or come; and in any case more than k of those by whom commits are confirmed, so that no election by the list before
+    misses all of them.
+    """
+    missing = [node for node in roster.elects.members if node not in votes or not alike(votes[node].roster, roster)]
+    voices = [node for node in roster.confirms.members if node not in missing]
+    return missing if len(voices) <= roster.confirms.k else [node for node in missing if node in wish.members]
+
+
+def next_roster(state: State, wish: Circle, votes: Mapping[str, Vote], me: str, ready: Iterable[str]) -> Roster | str:
+    """The list that the primary stores next on the way to the wish, or why none now (empty: nothing to change).
+
+    Each change takes two: `joined`, then its end. In the middle it goes either way, as the wish is by then. Each list is stored by all
+    that matter before the next one, so never more than two neighbours are about; and two neighbours never lose a commit to each other.
+    """
+    roster, count = state.roster, state.roster.count + 1
+    change = joint_end(roster, wish, me) if roster.joint else next_circle(roster.elects, wish, me, ready)
+    if isinstance(change, str):
+        return change
+    if state.said.owner and state.said.term == state.reign:
+        return f"{state.said.owner} says that it is alone"
+    waiting = waited_for(roster, votes, wish)
+    if waiting:
+        return f"{' '.join(waiting)}: the list of before is not stored there yet"
+    return Roster(state.reign, count, *((change, change) if roster.joint else joined(roster.elects, change)))
+
+
+def joint_end(roster: Roster, wish: Circle, me: str) -> Circle:
+    """Which end of a change that is in its middle is nearer to the wish."""
+    elects, confirms = roster.elects, roster.confirms
+    moving = set(elects.members) - set(confirms.members)
+    if moving:
+        return elects if moving <= set(wish.members) else confirms
+    if elects.k != confirms.k:
+        return elects if next_circle(confirms, wish, me, ()) == elects else confirms
+    return confirms if wish.strict else elects
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -370,6 +528,7 @@ def parse_state(text: str) -> State:
             _parse_statement(words["said"]),
             words["mark"],
             int(words["beyond"]),
+            parse_roster(words.get("roster", "")),  # a file of a version before there were lists has none
         )
     except KeyError as missing:
         raise ValueError(f"no line {missing} in the state file") from None
@@ -384,13 +543,14 @@ def _state_words(state: State) -> list[tuple[str, str]]:
         ("said", statement_text(state.said)),
         ("mark", state.mark),
         ("beyond", str(state.beyond)),
+        ("roster", roster_text(state.roster)),
     ]
 
 
 def vote_text(vote: Vote) -> str:
     """The vote as the value of a node attribute.
 
-    >>> vote = Vote(Ballot(3, "n.x"), (Era(2, Lsn(9), Ballot(1, "b")),), answer=Answer(Ballot(3, "n.x"), NEVER, Lsn(8), 2, "77"), members=("a", "b"))
+    >>> vote = Vote(Ballot(3, "n.x"), (Era(2, Lsn(9), Ballot(1, "b")),), answer=Answer(Ballot(3, "n.x"), NEVER, Lsn(8), 2, "77"))
     >>> parse_vote(vote_text(vote)) == vote
     True
     """
@@ -404,7 +564,8 @@ def vote_text(vote: Vote) -> str:
             "answer=" + (f"{answer.ballot}/{answer.term}/{answer.lsn:X}/{answer.timeline}/{answer.system_identifier}" if answer else ""),
             f"lsn={vote.lsn:X}",
             f"sysid={vote.system_identifier}",
-            f"members={','.join(vote.members)}",
+            f"members={','.join(vote.roster.elects.members)}",  # what a node of an older version compares
+            f"roster={roster_text(vote.roster)}",
         )
     )
 
@@ -425,7 +586,7 @@ def parse_vote(text: str) -> Vote:
             answer,
             Lsn(int(words["lsn"], 16)),
             words["sysid"],
-            tuple(filter(None, words["members"].split(","))),
+            parse_roster(words.get("roster", "")),
         )
     except KeyError as missing:
         raise ValueError(f"no {missing} in the vote {text!r}") from None
@@ -443,6 +604,33 @@ def _parse_eras(text: str) -> tuple[Era, ...]:
 def statement_text(statement: Statement) -> str:
     """`term:count:owner`."""
     return f"{statement.term}:{statement.count}:{statement.owner}"
+
+
+def roster_text(roster: Roster) -> str:
+    """`term:count:members/k/strict:members/k/strict`, elections first; nothing where no list is stored.
+
+    >>> roster_text(Roster(Ballot(7, "b"), 2, Circle(("a", "b", "c"), 1), Circle(("a", "b"), 1)))
+    '7.b:2:a,b,c/1/0:a,b/1/0'
+    >>> parse_roster('7.b:2:a,b,c/1/0:a,b/1/1').confirms
+    Circle(members=('a', 'b'), k=1, strict=True)
+    """
+    if not roster.listed:
+        return ""
+    halves = (f"{','.join(half.members)}/{half.k}/{int(half.strict)}" for half in (roster.elects, roster.confirms))
+    return ":".join((str(roster.term), str(roster.count), *halves))
+
+
+def parse_roster(text: str) -> Roster:
+    """Read a list back; ValueError when it is damaged."""
+    if not text:
+        return UNLISTED
+    term, count, *halves = text.split(":")
+    circles = []
+    for half in halves:
+        members, k, strict = half.split("/")
+        circles.append(Circle(tuple(members.split(",")), int(k), bool(int(strict))))
+    elects, confirms = circles
+    return Roster(Ballot.parse(term), int(count), elects, confirms)
 
 
 def _parse_statement(text: str) -> Statement:

@@ -6,13 +6,14 @@ It decides nothing of its own: `pgsql.watch` does, under the same lock as the pg
 
 from __future__ import annotations
 
+import binascii
 import os
 import select
 import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident
+from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Failure, Scene
@@ -41,6 +42,7 @@ def start(settings: Settings, context: Context) -> int:
     """Start the watcher, unless it lives."""
     postgres.prepare(settings)
     if not resident.lives(_prefix(settings)):
+        system.write_file(f"{_prefix(settings)}.settings", _mark(settings))
         resident.launch(_prefix(settings), lambda: _watch(settings, context))
     while not resident.lives(_prefix(settings)):
         if time.monotonic() > context.deadline:
@@ -58,9 +60,19 @@ def stop(settings: Settings, context: Context) -> int:
     return Code.ERROR
 
 
-def monitor(settings: Settings, context: Context) -> int:  # noqa: ARG001
-    """Tell whether the watcher lives."""
-    return Code.SUCCESS if resident.lives(_prefix(settings)) else Code.NOT_RUNNING
+def monitor(settings: Settings, context: Context) -> int:
+    """Tell whether the watcher lives; one that began with other parameters than the present ones begins anew, probes included."""
+    if not resident.lives(_prefix(settings)):
+        return Code.NOT_RUNNING
+    if postgres.read_text(f"{_prefix(settings)}.settings") == _mark(settings):
+        return Code.SUCCESS
+    log("INFO", "the parameters have changed: the watcher begins anew")
+    return stop(settings, context) or start(settings, context)
+
+
+def _mark(settings: Settings) -> str:
+    """A checksum of the parameters: passwords are among them."""
+    return f"{binascii.crc32(repr(settings).encode()):08x}\n"
 
 
 def _watch(settings: Settings, context: Context) -> None:
@@ -89,13 +101,14 @@ def watch_once(settings: Settings, context: Context) -> float:
     votes = dict(site.votes())
     state = site.state()
     mine = votes.get(context.node)
-    newer = any(vote.said.number > state.said.number for vote in votes.values())
+    newer = any(vote.said.number > state.said.number or vote.roster.number > state.roster.number for vote in votes.values())
     asked = any(vote.answer and vote.answer.ballot.node == node and vote.answer.ballot > state.promised for node, vote in votes.items())
     shown = (
         mine is not None
         and (mine.promised, mine.said, mine.eras, mine.reign) == (state.promised, state.said, state.eras, NEVER)
         and (mine.lsn or state.mark)
     )
+    newer = newer or not state.roster.listed
     if newer or (down and (asked or not shown)):
         site.drive(pgsql.watch, scope=Scope.VOTES)
     scene = Scene(context.node, site.rules, state, votes=tuple(votes.items()))
@@ -110,9 +123,9 @@ def watch_once(settings: Settings, context: Context) -> float:
         scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
         if pgsql.lacking(scene) or pgsql.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
-            site.reign()
+            site.reign(pgsql.tend)
         elif MOVING <= site.promoted_since() < MOVING + 2 * UP_PAUSE:
-            site.reign()  # what the first monitor has left, so that people see the new primary at once
+            site.reign(pgsql.tend)  # what the first monitor has left, so that people see the new primary at once
     chronicle.tell_end(settings)
     return DOWN_PAUSE if down else UP_PAUSE
 

@@ -81,6 +81,46 @@ class Statement(NamedTuple):
 SILENCE = Statement(NEVER, 0, "")
 
 
+class Circle(NamedTuple):
+    """Who counts, how many others k confirm a commit, and whether a primary must never go on alone."""
+
+    members: tuple[str, ...] = ()
+    k: int = 0
+    strict: bool = False
+
+
+class Roster(NamedTuple):
+    """The list of members as a node has stored it; newest by (term, count).
+
+    By `elects` elections count, by `confirms` commits are confirmed. They differ in the middle of a change only (`joint`), and then
+    `elects` is the harder of both ends of the change, `confirms` the stricter.
+    """
+
+    term: Ballot
+    count: int  # type: ignore[assignment]  # hides a method of tuple
+    elects: Circle
+    confirms: Circle
+
+    @property
+    def number(self) -> tuple[Ballot, int]:
+        return (self.term, self.count)
+
+    @property
+    def listed(self) -> bool:
+        """Whether there is a list at all: a node that has stored none yet is told by its parameters."""
+        return bool(self.elects.members)
+
+    @property
+    def joint(self) -> bool:
+        return self.elects != self.confirms
+
+
+NO_MEMBER = "pha4pgsql-no-member-"
+"""How the names of the constraints begin that keep PostgreSQL off a node which is no member, or not yet."""
+
+UNLISTED = Roster(NEVER, 0, Circle(), Circle())
+
+
 class State(NamedTuple):
     """The state file of a node: what it must never forget. Outside the data directory, replaced atomically, fsynced.
 
@@ -91,6 +131,7 @@ class State(NamedTuple):
     reign: the term under which this node acts as primary, from before pg_promote until it was demoted.
     said: the newest statement about going alone that this node has stored.
     mark: why the data directory cannot be trusted (a clone or rewind has begun and not ended), or empty.
+    roster: the list of members by which this node counts.
     """
 
     promised: Ballot = NEVER
@@ -100,6 +141,7 @@ class State(NamedTuple):
     said: Statement = SILENCE
     mark: str = ""
     beyond: int = 0
+    roster: Roster = UNLISTED
 
 
 class Answer(NamedTuple):
@@ -125,7 +167,7 @@ class Vote(NamedTuple):
     answer: Answer | None = None
     lsn: Lsn = Lsn(0)
     system_identifier: str = ""
-    members: tuple[str, ...] = ()
+    roster: Roster = UNLISTED
 
 
 class Wish(NamedTuple):
@@ -226,13 +268,17 @@ class Upstream(NamedTuple):
 
 
 class Follower(NamedTuple):
-    """One row of pg_stat_replication, with the slot that it uses. `flush` is None before the first reply."""
+    """One row of pg_stat_replication, with the slot that it uses. `flush` is None before the first reply.
+
+    `priority` (sync_priority) is by the set that its own walsender knows: 0 means that this one releases no commit.
+    """
 
     name: str
     state: str
     sync_state: str
     flush: Lsn | None
     slot: str
+    priority: int = 0
 
 
 class Instance(NamedTuple):
@@ -265,10 +311,12 @@ class Instance(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the configuration says, the same on all members. `sync_count` is k of the safety rules.
+    """What a set goes by. `members`, `sync_count` (k of the safety rules) and `strict` are those by which elections count.
 
+    From the parameters they are the operator's wish; `under` a stored list they are what the node goes by.
     `readers` are nodes that follow and no more: they promise nothing, confirm nothing, and are never promoted.
     `row`: a row outside of the cluster, that of the distributed lock, is one more voice beside the members.
+    `externals` are standbys outside of the cluster that may confirm commits in addition to k members.
     """
 
     resource: str
@@ -280,6 +328,29 @@ class Rules(NamedTuple):
     maxlag: int = 0
     readers: tuple[str, ...] = ()
     row: bool = False
+    externals: tuple[str, ...] = ()
+    stored: Roster = UNLISTED
+
+    @property
+    def circle(self) -> Circle:
+        return Circle(self.members, self.sync_count, self.strict)
+
+    @property
+    def confirming(self) -> Circle:
+        """By whom, and how many of them, commits are confirmed."""
+        return self.stored.confirms if self.stored.listed else self.circle
+
+    @property
+    def roster(self) -> Roster:
+        """The list by which these rules are; for a node that has stored none, the one that the parameters make."""
+        return self.stored if self.stored.listed else Roster(NEVER, 0, self.circle, self.circle)
+
+    def under(self, roster: Roster) -> Rules:
+        """These rules with the members, k and strictness of a stored list."""
+        if not roster.listed:
+            return self
+        members, k, strict = roster.elects
+        return self._replace(members=members, sync_count=k, strict=strict, stored=roster)
 
     @property
     def answers_needed(self) -> int:
@@ -300,10 +371,11 @@ class Scene(NamedTuple):
     `failures` are the fail counts of the resource by node. `row` is what the row of the distributed lock said last to this
     process, as the vote of a member without WAL; None: it was not asked, or could not be heard.
     `override` is the node which the operator named as first primary, or empty.
+    `wish` is what the parameters say; what the node goes by (`rules`) is the list that it has stored.
     """
 
     me: str
-    rules: Rules
+    wish: Rules
     state: State = State()
     instance: Instance = Instance()
     votes: tuple[tuple[str, Vote], ...] = ()
@@ -319,8 +391,13 @@ class Scene(NamedTuple):
     row: Vote | None = None
 
     @property
+    def rules(self) -> Rules:
+        return self.wish.under(self.state.roster)
+
+    @property
     def others(self) -> tuple[str, ...]:
-        return tuple(node for node in self.rules.members if node != self.me)
+        """The other members, those included that are to become one."""
+        return tuple(node for node in dict.fromkeys((*self.rules.members, *self.wish.members)) if node != self.me)
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -329,8 +406,8 @@ class Scene(NamedTuple):
 
     @property
     def only_reads(self) -> bool:
-        """Whether this node is no member: nobody counts it."""
-        return self.me not in self.rules.members
+        """Whether this node is no member, and is not to become one: nobody counts it."""
+        return self.me in self.wish.readers and self.me not in self.rules.members
 
     def vote(self, node: str) -> Vote:
         return dict(self.votes).get(node, Vote())

@@ -25,17 +25,24 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
     return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
 
 
-PROMOTION = "[Store(state), MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote()]\n"
+PROMOTION = "[Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote()]\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
 READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
 
+CHANGE = ("members change",)
+"""Where members change."""
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "answer without promise",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n"),
+            (
+                "pgsql",
+                "    scene = yield [Store(_enrolled(scene, promised))]\n",
+                "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n",
+            ),
             ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
             ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
         ),
@@ -43,7 +50,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "promise not on disk",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
+            (
+                "pgsql",
+                "    scene = yield [Store(_enrolled(scene, promised))]\n",
+                "    scene = yield []\n    scene = scene._replace(state=promised)\n",
+            ),
             ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
         ),
     ),
@@ -81,10 +92,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                'return f"ANY {rules.sync_count} ({others})"',
-                'return f"ANY {rules.sync_count - 1} ({others})" if rules.sync_count > 1 else ""',
+                'return f"ANY {rules.confirming.k} ({others})"',
+                'return f"ANY {rules.confirming.k - 1} ({others})" if rules.confirming.k > 1 else ""',
             ),
-            ("pgsql", "    return _named(order[: rules.sync_count])", "    return quorum_names(rules, scene.me)"),
+            ("pgsql", "    return with_outsiders(_named(order[: rules.confirming.k]), ", "    return with_outsiders(quorum_names(rules, scene.me), "),
         ),
     ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
@@ -179,9 +190,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "promotion before the state is stored",
-        (("pgsql", PROMOTION, "[MakeSlots(_slots(scene, ballot, followers)), Name(first_names(scene, followers)), Promote(), Store(state)]\n"),),
+        (("pgsql", PROMOTION, "[Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote(), Store(state)]\n"),),
     ),
-    Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first_names(scene, followers))", 'Name("")')),)),
+    Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first)", 'Name("")')),)),
     Mutation(
         "standby started with an empty set",
         (
@@ -196,7 +207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "answer published before the promise is stored",
         (
-            ("pgsql", "    scene = yield [Store(promised)]\n", "    scene = yield []\n"),
+            ("pgsql", "    scene = yield [Store(_enrolled(scene, promised))]\n", "    scene = yield []\n"),
             ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
             (
                 "pgsql",
@@ -368,7 +379,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- alone
     Mutation(
         "alone: one voice fewer",
-        (("pgsql", "scene.rules, scene.row) > scene.rules.sync_count:", "scene.rules, scene.row) >= scene.rules.sync_count:"),),
+        (("pgsql", "scene.rules, scene.row) > scene.rules.confirming.k:", "scene.rules, scene.row) >= scene.rules.confirming.k:"),),
     ),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
     Mutation(
@@ -382,11 +393,28 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: left before k have caught up",
-        (("pgsql", "        if _confirmed(scene, position) >= scene.rules.sync_count:\n            spoken", "        if True:\n            spoken"),),
+        (
+            (
+                "pgsql",
+                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
+                "        if True:\n            spoken",
+            ),
+        ),
     ),
     Mutation(
         "alone: left by a position of before it was alone again",
-        (("pgsql", "position is not None and _ground(scene) == ground and", "position is not None and"),),
+        (
+            (
+                "pgsql",
+                "    while _ground(scene) == ground and scene.elapsed <= until:\n        if position is None",
+                "    while scene.elapsed <= until:\n        if position is None",
+            ),
+        ),
+    ),
+    Mutation(
+        "alone: left before the set is in force",
+        (("pgsql", "        if position is None and in_force(scene):\n", "        if position is None:\n"),),
+        covered="without standbys outside of the cluster every set of before asks for k members too (test_member enumerates the mixtures)",
     ),
     Mutation(
         "alone: not said anew when the set leaves it",
@@ -403,7 +431,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: without any statement",
-        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.sync_count:\n", "    if True:\n"),),
+        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:\n", "    if True:\n"),),
     ),
     Mutation(
         "back from alone straight to the set",
@@ -449,8 +477,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "vote",
-                "in rules.members if node in votes), *_heard_row(rules, row)]\n",
-                "in rules.members if node in votes), *_heard_row(rules, row) * 2]\n",
+                "in rules.confirming.members if node in votes), *_heard_row(rules, row)]\n",
+                "in rules.confirming.members if node in votes), *_heard_row(rules, row) * 2]\n",
             ),
         ),
     ),
@@ -485,7 +513,8 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 PROMOTION,
                 PROMOTION.replace(
-                    "Store(state), MakeSlots(_slots(scene, ballot, followers))", "MakeSlots(_slots(scene, ballot, followers)), Store(state)"
+                    "Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers))",
+                    "Name(first), MakeSlots(_slots(scene, ballot, followers)), Store(state)",
                 ),
             ),
         ),
@@ -505,13 +534,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "set named after the promotion was asked for",
-        (
-            (
-                "pgsql",
-                PROMOTION,
-                PROMOTION.replace("Name(first_names(scene, followers)), Promote()", "Promote(), Name(first_names(scene, followers))"),
-            ),
-        ),
+        (("pgsql", PROMOTION, PROMOTION.replace("Name(first), ", "").replace("Promote()", "Promote(), Name(first)")),),
         covered="a standby runs with ANY k (all others) from its start, which is in force at the promotion; which k of them is of no matter",
     ),
     Mutation(
@@ -604,7 +627,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "start leaves the reign",
-        (("pgsql", "    state = state._replace(reign=NEVER)\n    scene = yield", "    scene = yield"),),
+        (("pgsql", "    state = _enrolled(scene, state._replace(reign=NEVER))\n", "    state = _enrolled(scene, state)\n"),),
         covered="its monitor fails, and it is demoted",
     ),
     Mutation(
@@ -629,31 +652,37 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "readers answer, and count",
         (
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
-            (
-                "vote",
-                "for node, vote in votes.items() if node in rules.members and vote.answer and",
-                "for node, vote in votes.items() if vote.answer and",
-            ),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger", "    if stranger"),
+            ("vote", "    heard = {node: vote for node, vote in heard.items() if node in rules.members}\n", ""),
         ),
         where=READING,
     ),
     Mutation(
         "readers answer, and nobody counts it",
-        (("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),),
+        (("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger", "    if stranger"),),
         covered="an election counts the answers of node_list only (vote.elect)",
     ),
-    Mutation("readers confirm", (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),), where=READING),
+    Mutation(
+        "readers confirm",
+        (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),),
+        covered="confirmations count of those only who are in the list of members (pgsql._confirmed, pgsql.reachable)",
+    ),
     Mutation(
         "readers are named",
-        (("pgsql", "for node in nodes or rules.members if node != me)", "for node in (*(nodes or rules.members), *rules.readers) if node != me)"),),
+        (
+            (
+                "pgsql",
+                'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
+                'for node in (*(nodes or rules.confirming.members), *rules.readers) if node != me)\n    return f"ANY',
+            ),
+        ),
         where=READING,
     ),
     Mutation(
         "readers are voices",
         (
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    stored", "    stored"),
-            ("vote", "    voices = [*(votes[node] for node in rules.members if node in votes), *", "    voices = [*votes.values(), *"),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    before", "    before"),
+            ("vote", "    voices = [*(votes[node] for node in rules.confirming.members if node in votes), *", "    voices = [*votes.values(), *"),
         ),
         where=READING,
     ),
@@ -665,25 +694,32 @@ MUTATIONS: tuple[Mutation, ...] = (
                 '    if scene.only_reads:\n        yield attributes(scene, {(scene.me, "score"): "-INFINITY"})\n        return',
                 "    if False:\n        return",
             ),
-            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    refusal", "    refusal"),
-            (
-                "vote",
-                "for node, vote in votes.items() if node in rules.members and vote.answer and",
-                "for node, vote in votes.items() if node in (*rules.members, me) and vote.answer and",
-            ),
+            ("pgsql", "    if scene.only_reads:\n        return Outcome(True)\n    if stranger(scene):\n", "    if False:\n"),
+            ("vote", "for node, vote in heard.items() if node in rules.members}", "for node, vote in heard.items() if node in (*rules.members, me)}"),
+            ("vote", "    if me not in rules.confirming.members:\n", "    if False:\n"),
         ),
         where=READING,
     ),
     Mutation(
         "nosync leaves fewer than k names",
         (
-            ("pgsql", "    return wanted if len(wanted) >= scene.rules.sync_count else scene.others\n", "    return wanted\n"),
-            ("pgsql", "for node in nodes or rules.members if node != me)", "for node in nodes if node != me)"),
+            ("pgsql", "    return wanted if len(wanted) >= scene.rules.confirming.k else others\n", "    return wanted\n"),
+            (
+                "pgsql",
+                'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
+                'for node in nodes if node != me)\n    return f"ANY',
+            ),
         ),
     ),
     Mutation(
         "a wish makes the set smaller",
-        (("pgsql", "    return _named(order[: rules.sync_count])\n", "    return _named(order[: 1 if wish else rules.sync_count])\n"),),
+        (
+            (
+                "pgsql",
+                "    return with_outsiders(_named(order[: rules.confirming.k]), ",
+                "    return with_outsiders(_named(order[: 1 if wish else rules.confirming.k]), ",
+            ),
+        ),
         where=("sync 5/2",),
     ),
     Mutation(
@@ -706,5 +742,206 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
         covered="no answer is given while the executor promotes; a statement that pgwatch stores meanwhile is of a primary whose voters confirm nothing here",
+    ),
+    # -- members
+    Mutation(
+        "members: the set names the newcomer before the lists are stored",
+        (("vote", "    if waiting:\n", "    if waiting and not roster.joint:\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a change is begun before the one before is stored",
+        (("vote", "    if waiting:\n", "    if waiting and roster.joint:\n"),),
+        covered="the next middle fits the middle and the end of the change before (test_member enumerates it), and the list after it is what has to wait, "
+        "and does",
+    ),
+    Mutation(
+        "members: without the middle", (("vote", "*((change, change) if roster.joint else joined(roster.elects, change))", "change, change"),), CHANGE
+    ),
+    Mutation(
+        "members: the middle with the halves turned round",
+        (
+            ("vote", "    return elects, Circle(common", "    return Circle(common"),
+            ("vote", "one.strict or other.strict)\n\n\ndef next_circle", "one.strict or other.strict), elects\n\n\ndef next_circle"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: lists before the set without the leaver is in force",
+        (("pgsql", "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n", "        caught_up = True\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: walsenders not looked at",
+        (("pgsql", " and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)\n", "\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the postmaster not looked at",
+        (("pgsql", "    return instance.names_shown == instance.names and not unknown", "    return not unknown"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the set of the change is an ordinary one",
+        (
+            ("pgsql", "        return step_names(k, inside)\n", "        return quorum_names(scene.rules, scene.me)\n"),
+            ("pgsql", "row.priority == places.get(row.name, 0)", "(row.priority > 0) == (row.name in places)"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a change begins before the set of the one before is in force",
+        (
+            ("pgsql", " and names == choose_names(scene) and in_force(scene)\n", " and names == choose_names(scene)\n"),
+            ("pgsql", "for place in range(2, number + 1)", "for place in range(2, 2)"),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a walsender without a position counts as one that has read the set",
+        (("pgsql", "instance.names_shown == instance.names and not unknown and all(", "instance.names_shown == instance.names and all("),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: promoted with the set of before k was raised",
+        (
+            (
+                "pgsql",
+                '    if number_in(scene.instance.names_shown or "") < number_in(first):',
+                '    if number_in(scene.instance.names_shown or "") < 0:',
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: k not waited for",
+        (
+            (
+                "pgsql",
+                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            return scene, True\n",
+                "        if position is not None:\n            return scene, True\n",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: position of before the set was in force",
+        (
+            (
+                "pgsql",
+                "    ground, position = _ground(scene), None\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
+                "    ground, position = _ground(scene), scene.instance.lsn\n    while not in_force(scene) and scene.elapsed <= until:\n        scene = yield []\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: changed while alone",
+        (
+            ("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),
+            (
+                "pgsql",
+                "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n",
+                "        caught_up = scene.instance.names == '' or not scene.state.roster.joint\n",
+            ),
+            (
+                "pgsql",
+                "    if not synchronous(scene.rules):\n        return True\n    names",
+                "    if scene.instance.names == '':\n        return True\n    names",
+            ),
+        ),
+        CHANGE,
+    ),
+    Mutation(
+        "members: changed while alone is said",
+        (("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),),
+        covered="the middle of the change at most: its set is not in force while alone, so it goes no further; and elections by the middle meet any "
+        "k+1 of the members of before, since they are the harder ones",
+    ),
+    Mutation(
+        "members: alone by voices of those who only elect",
+        (("vote", "voices = [*(votes[node] for node in rules.confirming.members if", "voices = [*(votes[node] for node in rules.members if"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the primary leaves",
+        (("vote", "    able_to_leave = [node for node in leavers if node != me]\n", "    able_to_leave = leavers\n"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: a candidate counts by its own list, whatever the answers show",
+        (("vote", "    rules = rules.under(roster)\n    higher", "    roster = rules.roster\n    higher"),),
+        CHANGE,
+    ),
+    Mutation("members: one that may not confirm stands", (("vote", "    if me not in rules.confirming.members:\n", "    if False:\n"),), CHANGE),
+    Mutation(
+        "members: answers of strangers count",
+        (("vote", "    heard = {node: vote for node, vote in heard.items() if node in rules.members}\n", ""),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: confirmations of strangers count", (("pgsql", "if follower.name in members and follower.flush", "if follower.flush"),), CHANGE
+    ),
+    Mutation(
+        "members: a list is stored in spite of a higher promise",
+        (("vote", "    if not newer or roster.term < state.promised or", "    if not newer or"),),
+        covered="who has promised higher confirms nothing to that primary any more, and a candidate counts by its own list as it is then",
+    ),
+    Mutation(
+        "members: a list is stored without promising",
+        (
+            (
+                "vote",
+                "    return state._replace(roster=roster, promised=max(state.promised, roster.term))\n",
+                "    return state._replace(roster=roster)\n",
+            ),
+        ),
+        covered="as above",
+    ),
+    Mutation(
+        "members: an older list is stored",
+        (("vote", "roster.number > state.roster.number or not", "roster.number != state.roster.number or not"),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: the elected one keeps the number of the list",
+        (("pgsql", "    roster = verdict.roster._replace(term=ballot, count=0)", "    roster = verdict.roster"),),
+        CHANGE,
+        live=True,
+    ),
+    Mutation(
+        "members: the elected one keeps its own list",
+        (("pgsql", "    roster = verdict.roster._replace(term=ballot, count=0)", "    roster = scene.state.roster._replace(term=ballot, count=0)"),),
+        covered="lists of members are one step apart at most, and two neighbours fit; its number is the newest all the same",
+    ),
+    Mutation(
+        "members: list published before it is stored",
+        (
+            (
+                "pgsql",
+                "        state = scene.state._replace(roster=step)\n        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state)))]\n",
+                "        state = scene.state._replace(roster=step)\n        scene = yield [Publish(my_vote(scene._replace(state=state))), Store(state)]\n",
+            ),
+        ),
+        covered="what it showed comes back to it with the votes, its own first, before it makes another list",
+    ),
+    Mutation(
+        "members: a newcomer answers ballots that do not concern it", (("pgsql", "    if stranger(scene):\n", "    if False:\n"),), CHANGE, live=True
+    ),
+    Mutation(
+        "members: too few voices because members leave",
+        (("vote", "    return missing if len(voices) <= roster.confirms.k else [", "    return ["),),
+        CHANGE,
+    ),
+    Mutation(
+        "members: several leave at once",
+        (("vote", "if node != able_to_leave[0]))", "if node not in able_to_leave))"),),
+        covered="the middle fits any two lists that have more than k members in common (test_member enumerates them); one at a time keeps its elections "
+        "from becoming harder than they need to be",
+    ),
+    Mutation(
+        "members: a newcomer need not stream",
+        (("vote", "    welcome = [node for node in joiners if node in ready]\n", "    welcome = joiners\n"),),
+        covered="it loses nothing; but elections would need the answer of a node that may never come",
     ),
 )

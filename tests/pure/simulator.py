@@ -123,6 +123,7 @@ class Player:
             world.kill(node.watcher)
             node.silent = False
             node.stuck.clear()
+            node.wish = world.goal
             world.boot(node)
         world.row_links = set(world.nodes) if world.rules.row else set()
         while world.late:
@@ -131,6 +132,30 @@ class Player:
     def recover(self, cycles: int = 16) -> bool:
         """What Pacemaker would do, until a new commit is acknowledged."""
         return any(self._cycle() for _ in range(cycles))
+
+    def fulfil(self, cycles: int = 40) -> bool:
+        """What Pacemaker would do, until the list of members is the wished one everywhere; a primary that is to leave gives way first."""
+        world = self.world
+        for _ in range(cycles):
+            self._cycle()
+            primaries = [node for node in world.nodes.values() if node.run is Run.PRIMARY and node.promotion is world.highest]
+            if not primaries:
+                continue
+            bound = any(world.nodes[name].state.promised > primaries[0].state.reign for name in world.goal.members)
+            leaving = primaries[0].name not in world.goal.members
+            shown = [world.nodes[name].state.roster for name in world.goal.members]
+            members, k, strict = world.goal.circle
+            if all(not one.joint and (set(one.elects.members), *one.elects[1:]) == (set(members), k, strict) for one in shown):
+                return True
+            caught_up = all(world.nodes[name].end + 2 >= primaries[0].end for name in members)
+            caught_up = caught_up and primaries[0].state.said[::2] != (primaries[0].state.reign, primaries[0].name)
+            leaving = leaving and not primaries[0].state.roster.joint
+            if (bound and caught_up) or (leaving and caught_up and set(primaries[0].state.roster.elects.members) == {*members, primaries[0].name}):
+                self.complete(primaries[0].name, "demote")
+                world.attributes[primaries[0].name, "master-pgsql"] = "-INFINITY"
+                for name in members:
+                    world.attributes[name, "master-pgsql"] = "100"
+        return False
 
     def _talk(self) -> None:
         world = self.world
@@ -220,6 +245,7 @@ class Player:
             (4, self.some_rebuild),
             (4, self.some_progress),
             (2, self.some_tag),
+            *([(24, self.some_change), (8, self.some_list)] if self.world.spare else []),
         ]
         if self.world.rules.row:
             table.append((8, self.some_of_the_row))
@@ -360,7 +386,7 @@ class Player:
 
     def _electorate(self, candidate: Node) -> list[str]:
         """Whom the cluster reaches: all, or just as many as are needed, or one fewer."""
-        members = list(self.world.rules.members)
+        members = list(self.world.nodes)
         self.random.shuffle(members)
         enough = len(members) - self.world.rules.sync_count
         asked = members[: self.random.choice((len(members), enough, enough, enough, enough - 1))]
@@ -510,6 +536,51 @@ class Player:
         if self.world.tags.pop(key, None) is None:
             self.world.tags[key] = str(self.random.randint(1, 9)) if key[1].endswith("priority") else "true"
 
+    def some_list(self) -> None:
+        """The operator wishes other members, another k, another strictness; some nodes hear of it, others have an older wish or one that is back."""
+        world, goal = self.world, self.world.goal
+        chance, members, k, strict = self.random.random(), goal.members, goal.sync_count, goal.strict
+        absent = [name for name in world.nodes if name not in members]
+        if chance < 0.45 and absent:
+            members = (*members, self.random.choice(absent))
+        elif chance < 0.75 and len(members) > 2:
+            gone = self.random.choice(members)
+            members = tuple(name for name in members if name != gone)
+        elif chance < 0.9:
+            k += self.random.choice((-1, 1))
+        else:
+            strict = not strict
+        world.goal = goal._replace(members=members, sync_count=max(1, min(k, len(members) // 2)), strict=strict)
+        for node in world.nodes.values():
+            if self.random.random() < 0.7:
+                node.wish = self.random.choice((world.goal, world.goal, world.goal, goal))
+
+    def some_change(self) -> None:
+        """Pacemaker and the watchers give a change of members the time for a few steps: the primary reigns, the others store."""
+        world = self.world
+        primaries = [node for node in world.nodes.values() if node.run is Run.PRIMARY]
+        if not primaries:
+            return
+        primary = max(primaries, key=lambda node: node.state.reign) if self.random.random() < 0.8 else self.random.choice(primaries)
+        for name in world.goal.members:
+            node = world.nodes[name]
+            if node.state.mark and node.run is Run.DOWN and self.random.random() < 0.6:
+                world.hear(node, primary.name)
+                world.copy(node, primary)
+        for _ in range(self.random.choice((1, 2, 4))):
+            for node in world.nodes.values():
+                if node is not primary and self.random.random() < 0.7:
+                    world.hear(node, primary.name)
+                    self.run(node, self.random.choice(("watch", "start" if node.run is Run.DOWN else "monitor")))
+                    self.settle(node, 0.8)
+                    if self.random.random() < 0.9:
+                        world.hear(primary, node.name)
+            self.settle(primary, 0.8)
+            self.run(primary, "reign")
+            if self.random.random() < 0.5:
+                world.write(primary)
+            self.settle(primary, 0.8)
+
     def some_progress(self) -> None:
         self.settle_all(0.9)
         for node in self.world.nodes.values():
@@ -523,6 +594,7 @@ class Setting(NamedTuple):
     rules: Rules
     first: bool = False
     timeline: int = 1
+    spare: str = ""
 
 
 def rules(mode: Mode, members: int, count: int, *, strict: bool, readers: int = 0, row: bool = False) -> Rules:
@@ -553,10 +625,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sync 3/1 with a row", rules(Mode.SYNC, 3, 1, strict=False, row=True)),
 )
 
+CHANGING: tuple[Setting, ...] = (
+    Setting("members change, quorum 3/1 strict", rules(Mode.QUORUM, 3, 1, strict=True), spare="d"),
+    Setting("members change, sync 3/1", rules(Mode.SYNC, 3, 1, strict=False), spare="d"),
+    Setting("members change, quorum 4/1", rules(Mode.QUORUM, 4, 1, strict=False), spare="e"),
+    Setting("members change, quorum 4/2 strict", rules(Mode.QUORUM, 4, 2, strict=True), spare="e"),
+    Setting("members change, sync 5/2", rules(Mode.SYNC, 5, 2, strict=False), spare="f"),
+    Setting("members change, quorum 2/1 strict", rules(Mode.QUORUM, 2, 1, strict=True), spare="cd"),
+)
+"""Shapes in which an operator changes members, k and strictness while everything goes on: runs of their own, the others stay as they are."""
+
 
 def prepare(setting: Setting, seed: int, core: Core = REAL, *, trace: bool = False, start: bool = True) -> Player:
     """A world of this shape at its beginning."""
-    world = World(setting.rules, seed, core, trace=trace)
+    world = World(setting.rules, seed, core, trace=trace, spare=tuple(setting.spare))
     world.found(2, timeline=setting.timeline)
     player = Player(world)
     if not setting.first:
@@ -586,9 +668,11 @@ def play(
         if not live:
             return world
         player.heal()
-        lost = any(node.state.mark for node in world.nodes.values())  # a half-made copy of a member: a hand is needed
+        lost = any(node.state.mark for node in world.members)  # a half-made copy of a member: a hand is needed
         if not lost and not player.recover():
             world.fail("liveness", "no commit is acknowledged although all faults have healed")
+        if not lost and world.spare and not player.fulfil():
+            world.fail("liveness", f"the members are not what the operator wishes: {world.goal.circle}")
     except Violation as violation:
         violation.world = world  # type: ignore[attr-defined]
         raise

@@ -415,6 +415,7 @@ def old_upstream_goes_on(core: Core = REAL) -> Stage:
     stage = Stage(FIVE, core)
     stage.elect("b", "d", "e")
     stage.hear("c", "b")
+    stage.quietly("c", "watch")  # it has stored b's list
     task = stage.until("c", "monitor", words.Store, settle=False)
     if task.outcome is None:
         stage.world.write(stage.node("a"))
@@ -1023,6 +1024,37 @@ def rejoin_by_numbers(core: Core = REAL) -> Stage:
     return stage
 
 
+def copy_of_a_later_term(core: Core = REAL) -> Stage:
+    """a, which was the primary, is made a copy of b: what it holds then was written under b's term, too."""
+    stage = Stage(STRICT, core)
+    stage.elect("b", "c", settle=True)
+    stage.world.write(stage.node("b"))
+    stage.settle()
+    stage.do("a", "stop")
+    stage.hear("a", "b")
+    stage.world.copy(stage.node("a"), stage.node("b"))
+    return stage
+
+
+def rewind_by_numbers(core: Core = REAL) -> Stage:
+    """The same, but c is rewound: by numbers its record on timeline 3 is one of b's, and is kept."""
+    stage = Stage(STRICT, core)
+    stage.do("a", "demote")
+    stage.cut("a")
+    stage.settle()
+    stage.elect("c", "a")
+    stage.round(3)
+    stage.elect("b", "a")
+    stage.heal()
+    stage.world.write(stage.node("b"))
+    stage.do("c", "demote")
+    stage.settle("c")
+    stage.do("c", "stop")
+    stage.hear("c", "b")
+    stage.world.copy(stage.node("c"), stage.node("b"), rewind=True)
+    return stage
+
+
 # -- nodes that only read ----------------------------------------------------------------------------------------
 
 
@@ -1101,6 +1133,8 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         same_timeline_twice,
         longer_but_older,
         rejoin_by_numbers,
+        rewind_by_numbers,
+        copy_of_a_later_term,
         set_not_in_force_at_promotion,
         alone_unknown_to_the_candidate,
         alone_against_a_promise,

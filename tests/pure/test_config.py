@@ -327,6 +327,13 @@ def test_other_nodes_only_read_with_their_template() -> None:
     assert problems(text(**more, pcs_template="three_plus_x.pcs.j2", pgsql_sync_count="2")).keys() == {"pgsql_sync_count"}
 
 
+def test_standbys_outside() -> None:
+    """Names of none of the nodes; the agents get them with blanks between, and nothing where there is none."""
+    given = config.parse(text(pgsql_external_standby_node_list='"dr1 dr2"')).agent_parameters
+    assert given["external_standby_node_list"] == "dr1 dr2"
+    assert "external_standby_node_list" not in config.parse(text()).agent_parameters
+
+
 @pytest.mark.parametrize(
     ("changes", "keys"),
     [

@@ -20,7 +20,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         "system", "paths", "arguments", "packages", "remote", "errand", "postgres", "replicas", "outage", "lock_row", "pacemaker", "resident", "site",
         "netlink_line", "ipvs", "lab_kernel", "questions", "script", "evidence", "address", "handover", "connection_sync", "marks",
-        "copies", "reader_node", "repair", "rejoin", "chronicle", "checkup_node",
+        "copies", "reader_node", "repair", "rejoin", "chronicle", "checkup_node", "member_node",
     ),
     # programs, each on top of what stands before it
     4: (
@@ -28,7 +28,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "psql_line", "config", "config_pages", "manual", "cli_status", "cli", "trouble", "procedure", "cli_start", "cli_standby", "cli_switch",
         "cli_reset", "cli_repair",
         "cli_tools", "cli_distlock", "reader_cluster", "cli_reader", "checkup", "status_crm", "status_screen", "cli_screen",
-        "cli_history", "cli_check", "pcs_lines", "pcs", "renderings", "setup",
+        "cli_history", "cli_check", "pcs_lines", "pcs", "renderings", "setup", "cli_member",
         "lab_words", "lab_probe", "lab_postgres", "lab_node", "lab_line", "lab_uml", "lab_machine", "lab_guest",
         "lab_switch", "lab", "lab_fence", "lab_health", "lab_up", "lab_command",
         "demo_writer", "demo", "install",

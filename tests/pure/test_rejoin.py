@@ -44,7 +44,7 @@ def test_one_replacement_of_the_state_file_comes_first(rewind: bool) -> None:  #
     """The mark, the primary's terms, the promise and no reign are stored at once; shown without a position."""
     actions, outcome = steps(pgsql.begin_copy(DIVERGED, "m", rewind=rewind), DIVERGED)
     state = State(B, (FIRST, SECOND), mark="m")
-    assert actions == [Store(state), Publish(Vote(B, (FIRST, SECOND), system_identifier=SYSTEM, members=RULES.members))]
+    assert actions == [Store(state), Publish(Vote(B, (FIRST, SECOND), system_identifier=SYSTEM))]
     assert outcome == Outcome(True, "b")
 
 
@@ -113,7 +113,7 @@ def test_the_mark_keeps_everything_off() -> None:
     assert pgsql.my_vote(MARKED).lsn == 0
     said = Statement(B, 1, "b")
     stored, _ = steps(pgsql.watch(MARKED._replace(votes=(("b", REIGNING._replace(said=said)),))), MARKED)
-    assert Store(MARKED.state._replace(said=said)) in stored
+    assert Store(MARKED.state._replace(said=said, roster=RULES.roster)) in stored
 
 
 def test_the_end_of_a_copy() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pha4pgsql import cli, cli_reset, text, vote
 from pha4pgsql.checks import Answer as Told
-from pha4pgsql.words import NEVER, Answer, Ballot, Era, Lsn, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, Answer, Ballot, Circle, Era, Lsn, Roster, Rules, State, Statement, Vote
 
 NODES = ("node1", "node2", "node3")
 RULES = Rules("pgsql", NODES)
@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def shown(end: int, *, promised: Ballot = TERM, said: Statement = ALONE) -> Vote:
-    return Vote(promised, ERAS, said=said, lsn=Lsn(end), system_identifier="1", members=NODES)
+    return Vote(promised, ERAS, said=said, lsn=Lsn(end), system_identifier="1")
 
 
 def ground(votes: dict[str, Vote], state: State | None = State(TERM, ERAS, said=ALONE), *, reigns: bool = False) -> cli_reset.Ground:  # noqa: B008
@@ -96,6 +96,19 @@ def test_once_is_enough() -> None:
     state = cli_reset.replacement(ground(LEFT))
     again = {name: one._replace(said=state.said, promised=state.promised) for name, one in LEFT.items()}
     assert cli_reset.replacement(ground(again, state)) == state
+
+
+def test_by_the_stored_list() -> None:
+    """In the middle of a change one more has to be here, who only elects is no target, and a new state file has the list."""
+    middle = Roster(TERM, 1, Circle((*NODES, "node4"), 1), Circle(NODES, 1))
+    here = {**LEFT, "node4": shown(400, promised=TERM)}
+    there = ground(here)._replace(rules=RULES.under(middle))
+    cluster = there.site.cluster
+    cluster = cluster._replace(members={**cluster.members, "node4": cluster.members["node3"]._replace(name="node4")})
+    there = there._replace(site=there.site._replace(cluster=cluster))
+    assert there.furthest == ["node1", "node3"]
+    assert cli_reset.replacement(there._replace(state=None)).roster == middle
+    assert refused(ground(LEFT)._replace(rules=RULES.under(middle)), "node1"), "two of four"
 
 
 def test_a_damaged_state_file() -> None:

@@ -259,6 +259,12 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(rows=rows(node3={"repair": "rewind 35 pg_rewind: 120/340 MB"})), State.DEGRADED, ("being repaired", "35")),
         (healthy(rows=rows(node3={"repair": "failed - no room on disk"})), State.DEGRADED, ("failed: no room", "-> on node3: cls_rebuild_slave")),
         (healthy(rows=rows(node3={"repair": "failed - try 1 of 4 failed: rewind: x"})), State.DEGRADED, ("failed: try 1", "wait, or on node3: cls")),
+        (healthy(change="members change: a b now, a b c wished"), State.DEGRADED, ("members change", "cls_member list")),
+        (
+            healthy(bans=(Ban("pha4pgsql-no-member-msPostgresql-node3", "msPostgresql", "node3", "", ""),)),
+            State.DEGRADED,
+            ("kept off node3", "cls_member add node3"),
+        ),
         (
             healthy(bans=(Ban("cli-ban-x", "msPostgresql", "node3", "", ""),)),
             State.DEGRADED,

@@ -36,7 +36,7 @@ def primary(
             names=names,
             followers=tuple(Follower(node, "streaming", "async", Lsn(900), pgsql.slot_name("pgsql", TERM, node)) for node in streaming),
         ),
-        votes=tuple((node, Vote(TERM, ERAS, members=MEMBERS)) for node in streaming),
+        votes=tuple((node, Vote(TERM, ERAS)) for node in streaming),
         online=frozenset((*MEMBERS, *rules.readers)),
         attributes=(*(((node, "pgsql-status"), "HS:alone") for node in streaming), *tag_attributes(tags)),
     )
@@ -93,7 +93,7 @@ def test_a_reader_counts_as_nothing() -> None:
     assert pgsql.followers_of(scene) == []
     assert pgsql.standing_of(scene, "node4") == ("STREAMING|ASYNC", "HS:async", "-INFINITY")
     assert pgsql.missing_slots(scene) == ("pgsql_1_node1_node4",)
-    assert pgsql.standing_of(scene._replace(rules=SYNC_RULES._replace(mode=Mode.ASYNC)), "node4")[2] == "-INFINITY"
+    assert pgsql.standing_of(scene._replace(wish=SYNC_RULES._replace(mode=Mode.ASYNC)), "node4")[2] == "-INFINITY"
     assert pgsql.choose_names(scene) == '"node2"'
 
 
@@ -122,7 +122,7 @@ def leaderless(me: str, places: Mapping[str, int], tags: Mapping[str, str] = NON
         SYNC_RULES,
         State(TERM, ERAS),
         Instance(Run.STANDBY, Lsn(places.get(me, 500))),
-        votes=tuple((node, Vote(TERM, ERAS, lsn=Lsn(lsn), members=MEMBERS)) for node, lsn in places.items()),
+        votes=tuple((node, Vote(TERM, ERAS, lsn=Lsn(lsn))) for node, lsn in places.items()),
         online=frozenset(places),
         attributes=(*(((node, "master-pgsql"), score) for node, score in scores.items()), *tag_attributes(tags)),
     )
@@ -165,8 +165,8 @@ def test_a_reader_never_stands() -> None:
 def test_async_does_not_wait_for_a_reader() -> None:
     """Whoever is no member is not asked, whatever it shows."""
     ballot = Ballot(2, "node2")
-    given = Vote(ballot, ERAS, answer=Answer(ballot, TERM, Lsn(500), 2, "7"), system_identifier="7", members=MEMBERS)
-    shown = {"node2": given, "node4": Vote(TERM, ERAS, members=MEMBERS)}
+    given = Vote(ballot, ERAS, answer=Answer(ballot, TERM, Lsn(500), 2, "7"), system_identifier="7")
+    shown = {"node2": given, "node4": Vote(TERM, ERAS)}
     assert isinstance(vote.elect(ballot, shown, SYNC_RULES._replace(mode=Mode.ASYNC)), vote.Elected)
 
 

@@ -111,11 +111,12 @@ def candidate(end: int, *, asked: bool = True, score: str = pgsql.RAISED, reign:
     ballot = Ballot(8, "node2")
     said = Answer(ballot, TERM, HERE, 2, "1")
     votes = {
-        "node1": Vote(TERM, ERAS, reign, lsn=Lsn(end), system_identifier="1", members=NODES),
-        "node2": Vote(ballot, ERAS, answer=said, lsn=HERE, system_identifier="1", members=NODES),
-        "node3": Vote(ballot, ERAS, answer=said, lsn=HERE, system_identifier="1", members=NODES),
+        "node1": Vote(TERM, ERAS, reign, lsn=Lsn(end), system_identifier="1"),
+        "node2": Vote(ballot, ERAS, answer=said, lsn=HERE, system_identifier="1"),
+        "node3": Vote(ballot, ERAS, answer=said, lsn=HERE, system_identifier="1"),
     }
-    instance = Instance(Run.STANDBY, HERE, 2, Lsn(500), "1", histories=((2, 1, Lsn(100)),))
+    names = 'ANY 1 ("node1", "node3")'
+    instance = Instance(Run.STANDBY, HERE, 2, Lsn(500), "1", histories=((2, 1, Lsn(100)),), names=names, names_shown=names)
     attributes = ((("node2", "master-pgsql"), score), *([(("node1", "pgsql-switch"), str(wish("node2")))] if asked else []))
     rules = Rules("pgsql", NODES, slot_prefix="pgsql")
     return Scene("node2", rules, State(ballot, ERAS), instance, tuple(votes.items()), 8, online=frozenset(NODES), attributes=attributes)

@@ -183,12 +183,18 @@ class Connection:
         self.flush: int | None = None
         self.replies: list[int] = []
 
+    @property
+    def priority(self) -> int:
+        """The walsender's own sync_priority, as pg_stat_replication shows it: 0 without a flush position, whatever set it has read."""
+        quorum, _, names = parse_names(self.names)
+        return 0 if self.flush is None or self.follower.name not in names else 1 if quorum else names.index(self.follower.name) + 1
+
 
 class Node:
     """A machine: what its disk keeps, what PostgreSQL has in memory, what its agents have in memory."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, wish: Rules) -> None:
+        self.name, self.wish = name, wish
         self.up = True
         # disk
         self.wal: list[Record] = []
@@ -248,13 +254,13 @@ class Task:
 class World:
     """Everything there is, and the checks."""
 
-    def __init__(self, rules: Rules, seed: int, core: Core = REAL, *, trace: bool = False) -> None:
-        self.rules, self.core, self.random = rules, core, random.Random(seed)
+    def __init__(self, rules: Rules, seed: int, core: Core = REAL, *, trace: bool = False, spare: tuple[str, ...] = ()) -> None:
+        self.rules, self.core, self.random, self.seed, self.spare = rules, core, random.Random(seed), seed, spare
         self.operator = random.Random(f"operator {seed}")  # a dice of his own, so that his wishes do not change what else happens
-        everybody = (*rules.members, *rules.readers)
-        self.nodes = {name: Node(name) for name in everybody}
-        self.published: dict[str, list[Vote]] = {name: [] for name in everybody}
-        self.links = {(one, other) for one in everybody for other in everybody if one != other}
+        self.goal = rules  # who is to be a member, as the operator wishes; every node has its own copy of the CIB, so of the wish
+        self.nodes = {name: Node(name, rules) for name in (*rules.members, *rules.readers, *spare)}
+        self.published: dict[str, list[Vote]] = {name: [] for name in self.nodes}
+        self.links = {(one, other) for one in self.nodes for other in self.nodes if one != other}
         self.messages = set(self.links)
         self.attributes: dict[tuple[str, str], str] = {}
         self.tags: dict[tuple[str, str], str] = {}  # what people have set, by node and attribute
@@ -284,27 +290,36 @@ class World:
             parent = Record(parent, None, timeline)
             wal.append(parent)
         chain = tuple((number, 0) for number in range(1, timeline + 1))
-        for node in self.nodes.values():
+        for name in self.spare:
+            self.nodes[name].state = State(mark="no data yet")
+        for node in self.members:
             node.wal, node.flushed = list(wal), records
             node.histories = {number: chain[:number] for number in range(1, timeline + 1)}
             node.target, node.segments = timeline, {timeline}
 
+    @property
+    def members(self) -> tuple[Node, ...]:
+        """Those who were members or readers in the beginning."""
+        return tuple(self.nodes[name] for name in (*self.rules.members, *self.rules.readers))
+
     def establish(self) -> None:
-        """The first member was elected, the others follow it and nothing is waiting."""
-        first, *others = self.nodes
+        """The first member was elected, the others follow it and nothing is waiting. Some may have state files of before there were lists."""
+        first, *others = (node.name for node in self.members)
         term = Ballot(1, first)
         start = self.nodes[first].end
         timeline = self.nodes[first].target + 1
         promotion = Promotion(term, first, tuple(self.nodes[first].wal))
         record = Record(self.nodes[first].wal[-1], promotion, timeline)
         self.highest, self.promotions = promotion, 1
-        for node in self.nodes.values():
+        listed = self.spare or self.seed % 2 == 0
+        for node in self.members:
             node.wal.append(record)
             node.flushed = node.end
             node.histories[timeline] = (*node.histories[node.target], (timeline, start))
             node.target = timeline
             node.segments.add(timeline)
             node.state = State(term, (Era(timeline, Lsn(start), term),), reign=term if node.name == first else NEVER)
+            node.state = node.state._replace(roster=self.rules.roster) if listed else node.state
             node.older = node.state
             node.names = node.session = node.checkpointer = self.core.pgsql.quorum_names(self.rules, node.name)
             node.run, node.round = Run.STANDBY, 2
@@ -332,7 +347,7 @@ class World:
             lsn = None
         followers = (
             tuple(
-                Follower(sender.follower.name, "streaming", "", None if sender.flush is None else Lsn(sender.flush), slot)
+                Follower(sender.follower.name, "streaming", "", None if sender.flush is None else Lsn(sender.flush), slot, sender.priority)
                 for slot, sender in sorted(node.senders.items())
                 if sender.sending
             )
@@ -370,7 +385,7 @@ class World:
         limit = task.limit if task else OPERATION
         return Scene(
             node.name,
-            self.rules,
+            node.wish,
             node.state,
             self.instance(node),
             tuple(node.view.items()),
