@@ -64,8 +64,9 @@ def lab() -> Iterator[Lab]:
         until(lambda: all_online(nodes))
         done(nodes, "node1", "cibadmin", "--modify", "--allow-create", "--xml-text", CONFIGURATION)
         for node in nodes.members:
-            done(nodes, node, "attrd_updater", "-n", "pgsql-status", "-U", "HS:async")
-            done(nodes, node, "attrd_updater", "-n", "pgsql-data-status", "-U", "STREAMING|ASYNC")
+            status, data = ("PRI", "LATEST") if node == "node1" else ("HS:async", "STREAMING|ASYNC")  # as the agent would show where each is
+            done(nodes, node, "attrd_updater", "-n", "pgsql-status", "-U", status)
+            done(nodes, node, "attrd_updater", "-n", "pgsql-data-status", "-U", data)
         yield nodes
     finally:
         nodes.down()
