@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection
 
 PAUSE, ASK = 0.1, 0.5
+PATIENT = 5
+"""Seconds for one answer; libpq counts whole ones, and a user-mode kernel needs one or two when it is busy."""
 QUESTION = "SELECT current_setting('cluster_name'), pg_is_in_recovery()"
 
 
@@ -55,7 +57,7 @@ class Reader:
 
         began = time.monotonic()
         try:
-            session = self.connect(2)
+            session = self.connect(PATIENT)
             with session.cursor() as cursor:
                 cursor.execute(QUESTION)
                 server, recovery = cursor.fetchone() or ("-", True)
