@@ -849,6 +849,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    if not synchronous(scene.rules):\n        return True\n    names",
                 "    if scene.instance.names == '':\n        return True\n    names",
             ),
+            ("pgsql", "    return store(new, vote.said) or new, upstream\n", "    return new, upstream\n"),
         ),
         CHANGE,
     ),
