@@ -195,16 +195,18 @@ def _databases(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     first, *others = (node.name for node in plan.members)
     for node in (node for node in plan.nodes if node.member or node.reader):
         _must(lab.run(node.name, ["install", "-d", "-o", "postgres", "-g", "postgres", "-m", "700", "/pgsql", "/var/log/postgresql"]), "install -d")
-    initdb = [f"{plan.bindir}/initdb", "-D", PGDATA, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]
+    made = "/pgsql/made/data"  # moved when it is whole: install.sh looks at the directory meanwhile
+    initdb = [f"{plan.bindir}/initdb", "-D", made, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]
     _must(lab.run(first, initdb, user="postgres", timeout=60), f"initdb on {first}")
-    with_more = ["tee", "-a", f"{PGDATA}/postgresql.conf"]
+    with_more = ["tee", "-a", f"{made}/postgresql.conf"]
     _must(lab.run(first, with_more, user="postgres", text=lab_postgres.postgresql_conf(plan)), f"postgresql.conf on {first}")
-    _must(lab.run(first, ["tee", f"{PGDATA}/pg_hba.conf"], user="postgres", text=lab_postgres.pg_hba_conf()), f"pg_hba.conf on {first}")
-    single = [f"{plan.bindir}/postgres", "--single", "-j", "-D", PGDATA, "-c", "logging_collector=off", "postgres"]
+    _must(lab.run(first, ["tee", f"{made}/pg_hba.conf"], user="postgres", text=lab_postgres.pg_hba_conf()), f"pg_hba.conf on {first}")
+    single = [f"{plan.bindir}/postgres", "--single", "-j", "-D", made, "-c", "logging_collector=off", "postgres"]
     statements = lab_postgres.first_statements(plan).replace("\n", "\n\n")
     said = _must(lab.run(first, single, user="postgres", text=statements, timeout=60), f"the first roles on {first}")
     if "ERROR" in said.err:
         raise EnvironmentFailure(f"the first roles on {first}: {said.err.strip()}")
+    _must(lab.run(first, ["mv", made, PGDATA]), f"mv on {first}")
     step(f"PostgreSQL is initialised on {first}")
     if others:
         _must(lab.run(first, ["tar", "-C", "/pgsql", "-cf", CLONE, "data"], timeout=60), f"tar on {first}")

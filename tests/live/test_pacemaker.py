@@ -48,6 +48,7 @@ CONFIGURATION = f"""<configuration>
 <nvpair id="ms-t" name="target-role" value="Stopped"/>
 </meta_attributes><primitive id="pgsql" class="ocf" provider="pha4pgsql" type="pgsql"/></clone></resources>
 <constraints>
+<rsc_location id="l1" rsc="msPostgresql" role="Promoted" node="node1" score="100"/>
 <rsc_colocation id="c1" rsc="vip-master" with-rsc="msPostgresql" with-rsc-role="Promoted" score="INFINITY"/>
 <rsc_colocation id="c2" rsc="vip-slave" with-rsc="msPostgresql" with-rsc-role="Unpromoted" score="INFINITY"/>
 </constraints></configuration>"""
