@@ -206,7 +206,7 @@ def _databases(lab: Lab, plan: Plan, step: Callable[[str], None]) -> None:
     said = _must(lab.run(first, single, user="postgres", text=statements, timeout=60), f"the first roles on {first}")
     if "ERROR" in said.err:
         raise EnvironmentFailure(f"the first roles on {first}: {said.err.strip()}")
-    _must(lab.run(first, ["mv", made, PGDATA]), f"mv on {first}")
+    _must(lab.run(first, ["sh", "-c", f"mv {made} {PGDATA} && rmdir /pgsql/made"]), f"mv on {first}")
     step(f"PostgreSQL is initialised on {first}")
     if others:
         _must(lab.run(first, ["tar", "-C", "/pgsql", "-cf", CLONE, "data"], timeout=60), f"tar on {first}")
