@@ -270,12 +270,16 @@ def _promoted(seen: Observation) -> frozenset[str]:
     """Names and addresses of the node that is the primary."""
     peers: Sequence[Peer] = () if isinstance(seen.view, Unknown) else seen.view.peers
     names = [peer.name for peer in peers if peer.post is Post.PRIMARY and peer.online]
-    return frozenset([*names, *(seen.addresses[name] for name in names if seen.addresses.get(name))])
+    return _with_addresses(seen, names)
 
 
 def _excused(seen: Observation) -> frozenset[str]:
     """Names and addresses of the nodes that are tagged noloadbalance."""
-    names = [] if isinstance(seen.view, Unknown) else [peer.name for peer in seen.view.peers if peer.excused]
+    return _with_addresses(seen, [] if isinstance(seen.view, Unknown) else [peer.name for peer in seen.view.peers if peer.excused])
+
+
+def _with_addresses(seen: Observation, names: Sequence[str]) -> frozenset[str]:
+    """Names, and the addresses that they have: a list may hold either."""
     return frozenset([*names, *(seen.addresses[name] for name in names if seen.addresses.get(name))])
 
 

@@ -37,14 +37,13 @@ def look(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
         pwd.getpwnam(settings.pgdba)
     except KeyError:
         missing.append(f"the user {settings.pgdba}")
-    found = {
+    return {
         "version": VERSION,
         "missing": missing,
         "major": None if missing else reader_node.major_of(settings),
         "free": copies.free(settings.datadir),
+        **_database(settings, request["node"]),
     }
-    major = None if missing else reader_node.major_of(settings)
-    return {**found, "major": major, **_database(settings, request["node"])}
 
 
 def _database(settings: Settings, node: str) -> dict[str, Any]:
