@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pha4pgsql.lvs_words import Service
     from pha4pgsql.settings import Settings
     from pha4pgsql.text import Ban, Cluster, Named, Tree, View
-    from pha4pgsql.words import Circle, Rules, Vote
+    from pha4pgsql.words import Rules, Vote
 
 
 def parse(xml: str) -> Tree:
@@ -215,14 +215,10 @@ def notes(
 def change(shown: Mapping[str, Vote], wanted: Rules, primaries: Sequence[str]) -> str:
     """How the primary's list of members differs from what is wished; empty when it does not, or nothing is known of it."""
     found = [shown[primary].roster for primary in primaries if primary in shown and shown[primary].roster.listed]
-    if len(found) != 1 or not wanted.members or (not found[0].joint and _alike(found[0].elects, wanted.circle)):
+    if len(found) != 1 or not wanted.members or (not found[0].joint and found[0].elects.unordered == wanted.circle.unordered):
         return ""
     now, wish = found[0].confirms, wanted.circle
     return f"members change: {' '.join(now.members)} with k={now.k} now, {' '.join(wish.members)} with k={wish.k} wished"
-
-
-def _alike(one: Circle, other: Circle) -> bool:
-    return (set(one.members), one.k, one.strict) == (set(other.members), other.k, other.strict)
 
 
 def votes(primitive: str, timeout: float) -> dict[str, Vote]:

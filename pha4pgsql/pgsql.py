@@ -72,7 +72,7 @@ from pha4pgsql.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
 OURS = "pha4pgsql-"
 """No standby's name begins so."""
@@ -150,7 +150,7 @@ def step_names(number: int, nodes: Sequence[str]) -> str:
     'FIRST 2 ("pha4pgsql-step", "pha4pgsql-step-2", "b", "c")'
     """
     steps = (STEP, *(f"{STEP}-{place}" for place in range(2, number + 1)))
-    return f"FIRST {number} ({', '.join(quoted(name) for name in (*steps, *nodes))})"
+    return f"FIRST {number} ({quoted((*steps, *nodes))})"
 
 
 def is_step(names: str) -> bool:
@@ -168,8 +168,13 @@ def number_in(names: str) -> int:
     return int(head[-1]) if head and head[-1].isdigit() else int(bool(names))
 
 
-def quoted(name: str) -> str:
-    return f'"{name}"'
+def quoted(names: Iterable[str]) -> str:
+    """Names as a synchronous_standby_names lists them.
+
+    >>> quoted(("b", "c"))
+    '"b", "c"'
+    """
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def synchronous(rules: Rules) -> bool:
@@ -959,7 +964,7 @@ def in_force(scene: Scene) -> bool:
     A walsender without a flush position shows 0, whatever it has read; a copy that is being made (`backup`) releases nothing.
     """
     instance = scene.instance
-    places = {node: place for place, node in enumerate(instance.names.split('"')[1::2], 1)}
+    places = {node: place for place, node in enumerate(listed_in(instance.names), 1)}
     if instance.names.startswith("ANY"):
         places = dict.fromkeys(places, 1)
     prefix, known = outside_slot(scene.rules.slot_prefix, ""), {*scene.others, *scene.rules.externals}
@@ -1067,7 +1072,7 @@ def plain_names(scene: Scene, outside: Sequence[str]) -> str:
 def outside_in(scene: Scene) -> tuple[str, ...]:
     """The standbys outside of the cluster that the present set names."""
     inside = {scene.me, *scene.others}
-    return tuple(name for name in scene.instance.names.split('"')[1::2] if name not in inside and not name.startswith(OURS))
+    return tuple(name for name in listed_in(scene.instance.names) if name not in inside and not name.startswith(OURS))
 
 
 def outsiders(scene: Scene) -> tuple[str, ...]:
@@ -1090,8 +1095,8 @@ def with_outsiders(names: str, k: int, outside: Sequence[str]) -> str:
     """
     if not outside or not names:
         return names
-    quoted = ", ".join(f'"{name}"' for name in (*names.split('"')[1::2], *outside))
-    return f"{'ANY ' if names.startswith('ANY') else ''}{k + len(outside)} ({quoted})"
+    listed = quoted((*listed_in(names), *outside))
+    return f"{'ANY ' if names.startswith('ANY') else ''}{k + len(outside)} ({listed})"
 
 
 def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bool, int, bool, bool, int]:
@@ -1099,17 +1104,22 @@ def _preference(scene: Scene, node: str, named: Container[str] = ()) -> tuple[bo
 
 
 def _named(nodes: Sequence[str]) -> str:
-    quoted = ", ".join(f'"{node}"' for node in sorted(nodes))
-    return quoted if len(nodes) == 1 else f"{len(nodes)} ({quoted})"
+    listed = quoted(sorted(nodes))
+    return listed if len(nodes) == 1 else f"{len(nodes)} ({listed})"
 
 
 def named_in(names: str) -> set[str]:
-    """The quoted names of a synchronous_standby_names that we wrote.
+    """The names of a synchronous_standby_names that we wrote.
 
     >>> sorted(named_in('ANY 1 ("a", "b")'))
     ['a', 'b']
     """
-    return set(names.split('"')[1::2])
+    return set(listed_in(names))
+
+
+def listed_in(names: str) -> list[str]:
+    """The same in their order."""
+    return names.split('"')[1::2]
 
 
 def report(scene: Scene) -> list[Action]:

@@ -383,8 +383,8 @@ def alike(one: Roster, other: Roster) -> bool:
     >>> alike(first, Roster(NEVER, 0, Circle(("b", "a"), 1), Circle(("b", "a"), 1))), alike(first, first._replace(count=1))
     (True, False)
     """
-    halves = [[(set(half.members), half.k, half.strict) for half in (roster.elects, roster.confirms)] for roster in (one, other)]
-    return one.number == other.number and halves[0] == halves[1]
+    first, second = ((roster.number, roster.elects.unordered, roster.confirms.unordered) for roster in (one, other))
+    return first == second
 
 
 def newest_roster(votes: Iterable[Vote]) -> Roster:

@@ -88,6 +88,11 @@ class Circle(NamedTuple):
     k: int = 0
     strict: bool = False
 
+    @property
+    def unordered(self) -> tuple[frozenset[str], int, bool]:
+        """The same whatever the order of the members: equal where two circles mean the same."""
+        return frozenset(self.members), self.k, self.strict
+
 
 class Roster(NamedTuple):
     """The list of members as a node has stored it; newest by (term, count).
