@@ -172,7 +172,6 @@ def test_power_loss_of_a_read_server(balance: Balance) -> None:
     assert set(balance.landings(9)) == set(ALL)
 
 
-@pytest.mark.drill
 def test_a_standby_is_cut_off(balance: Balance) -> None:
     """Its link, not its life: no new connections, the others keep theirs; it is back after its boot."""
     standby = next(name for name in balance.lab.members if name not in (balance.director, balance.drill.primary()))
@@ -237,7 +236,6 @@ def test_scripts_that_fail(balance: Balance) -> None:
 # ---------------------------------------------------------------- the director moves
 
 
-@pytest.mark.drill
 def test_the_director_is_moved(balance: Balance) -> None:
     """By an operator: held sessions go on, also those to the former director; it keeps no table, and one that is put there is cleared."""
     old, new = balance.director, idle(balance)
@@ -262,7 +260,6 @@ def test_the_director_is_moved(balance: Balance) -> None:
     assert balance.landings(9) == dict.fromkeys(ALL, 3)
 
 
-@pytest.mark.drill
 def test_power_loss_of_the_director(balance: Balance) -> None:
     """Held sessions to other servers go on: their connections had been told to the others. Reads go on at the other director."""
     old, new = balance.director, idle(balance)
@@ -285,7 +282,6 @@ def test_power_loss_of_the_director(balance: Balance) -> None:
 # ---------------------------------------------------------------- the primary changes
 
 
-@pytest.mark.drill
 def test_failover(balance: Balance) -> None:
     """A standby is promoted and leaves the pool, the old primary joins it; nobody reads from a primary, and readers are never refused."""
     old = balance.drill.primary()
