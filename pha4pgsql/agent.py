@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
-from pha4pgsql import pacemaker, pgsql, postgres, system
+from pha4pgsql import pacemaker, pgsql, postgres, sight, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.rejoin import refusal_file
 from pha4pgsql.settings import Settings
@@ -237,7 +237,7 @@ def _hear(site: Site, event: str, nodes: tuple[str, ...]) -> Outcome:
 def _somebody_stands(site: Site, gone: tuple[str, ...]) -> bool:
     """Whether a member other than those that just went has a promotion score above 0."""
     scores = pacemaker.attributes(f"master-{site.settings.resource}")
-    return any(node not in gone and pgsql.positive(value) for node, value in scores.items())
+    return any(node not in gone and sight.positive(value) for node, value in scores.items())
 
 
 def _code(outcome: Outcome) -> int:

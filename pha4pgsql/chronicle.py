@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pha4pgsql import history, pacemaker, pgsql, postgres, system, text
+from pha4pgsql import history, pacemaker, postgres, sight, system, text
 from pha4pgsql.history import Ended, Evidence, Note, Record
 from pha4pgsql.words import NEVER, Lsn, Run, Wish
 
@@ -130,7 +130,7 @@ def _now_confirmed(site: Site, note: Note) -> Note:
     if scene.instance.run is not Run.PRIMARY or not scene.state.eras:
         return note
     begin = scene.state.eras[-1].start
-    enough = sum(one.flush is not None and one.flush > begin for one in pgsql.followers_of(scene)) >= scene.rules.confirming.k
+    enough = sum(one.flush is not None and one.flush > begin for one in sight.followers_of(scene)) >= scene.rules.confirming.k
     return note._replace(confirmed=time.time()) if enough or not scene.instance.names else note
 
 

@@ -24,11 +24,11 @@ from pha4pgsql import (
     member_node,
     pacemaker,
     paths,
-    pgsql,
     procedure,
     remote,
     replicas,
     setup,
+    sight,
     system,
     vote,
 )
@@ -509,7 +509,7 @@ def _forget(node: str) -> None:
     term = ground.votes[ground.primary].reign if ground.primary in ground.votes else None
     if term:
         conninfo, passfile = cli_status.writer(ground.site.named, "cls_member")
-        slot = pgsql.slot_name(ground.rules.slot_prefix, term, node)
+        slot = sight.slot_name(ground.rules.slot_prefix, term, node)
         drop = f"select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{slot}'"  # noqa: S608  of slot characters
         with contextlib.suppress(EnvironmentFailure):  # it may be gone, or the role may not; the next change of role removes it
             replicas.ask(conninfo, drop, passfile=passfile)

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import arguments, cli, pacemaker, paths, pgsql, procedure, rejoin, repair, replicas
+from pha4pgsql import arguments, cli, copying, pacemaker, paths, procedure, rejoin, repair, replicas, sight
 from pha4pgsql.checks import must
 from pha4pgsql.settings import Settings, of_parameters
 from pha4pgsql.site import Scope
@@ -56,7 +56,7 @@ class Ground(NamedTuple):
 
     @property
     def primary(self) -> str:
-        return pgsql.reigning(self.scene)
+        return sight.reigning(self.scene)
 
 
 def look() -> Ground:
@@ -108,7 +108,7 @@ def rewind_checks(ground: Ground) -> list[Check]:
         return []
     data = repair.unsuited(settings)
     down = ground.scene._replace(instance=ground.scene.instance._replace(run=Run.DOWN))
-    possible = pgsql.copied(down, "", rewind=True) if not data else ""
+    possible = copying.copied(down, "", rewind=True) if not data else ""
     run, member = ground.scene.instance.run, ground.site.cluster.members.get(ground.here)
     role = member.roles.get(ground.site.named.primitive, "stopped") if member else "stopped"
     return [

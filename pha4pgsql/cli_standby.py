@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, text
+from pha4pgsql import arguments, cli, cli_status, pacemaker, procedure, sight, text
 from pha4pgsql.checks import must
 from pha4pgsql.procedure import Plan, Step
 from pha4pgsql.words import ClusterRefusal
@@ -122,7 +122,7 @@ def _managed(ground: Ground) -> Check:
 def successors(ground: Ground, named: Named) -> list[str]:
     """The other nodes that Pacemaker would promote if the primary went."""
     usable = [one for one in ground.cluster.members.values() if one.online and not one.standby and one.name != ground.node]
-    return [one.name for one in usable if pgsql.positive(one.attributes.get(f"master-{named.primitive}"))]
+    return [one.name for one in usable if sight.positive(one.attributes.get(f"master-{named.primitive}"))]
 
 
 def _replaceable(ground: Ground, named: Named) -> Check:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import arguments, cli, cli_status, pacemaker, pgsql, procedure, replicas, text, vote
+from pha4pgsql import arguments, cli, cli_status, pacemaker, procedure, replicas, sight, text, vote
 from pha4pgsql.checks import Check, must
 from pha4pgsql.outage import Meter
 from pha4pgsql.procedure import NotReached, Plan, Step
@@ -61,7 +61,7 @@ class Ground(NamedTuple):
     def attribute(self, node: str, name: str) -> str:
         """One of the set's attributes of a node; `score` is the promotion score."""
         member = self.cluster.members.get(node)
-        return member.attributes.get(pgsql.attribute_name(self.rules, name), "") if member else ""
+        return member.attributes.get(sight.attribute_name(self.rules, name), "") if member else ""
 
     def streams(self, node: str) -> bool:
         """Whether a standby receives what the primary writes."""
@@ -239,7 +239,7 @@ class Job:
         pacemaker.publish(self._name("switch"), None, node=self.old)
 
     def _name(self, name: str) -> str:
-        return pgsql.attribute_name(self.ground.rules, name)
+        return sight.attribute_name(self.ground.rules, name)
 
     # -- readiness
 
@@ -308,9 +308,9 @@ class Job:
             return f"{' '.join(missing)} is on its way" if missing else ""
         if now.primary and (now.primary != self.old or len(seen) > 1):
             raise NotReached(f"{now.primary} is primary, not {self.new}{self._why()}", "the reason is in the cluster's log on " + self.new)
-        if now.primary == self.old and pgsql.positive(now.attribute(self.old, "score")) and now.attribute(self.new, "score") != pgsql.RAISED:
+        if now.primary == self.old and sight.positive(now.attribute(self.old, "score")) and now.attribute(self.new, "score") != sight.RAISED:
             self.score = now.attribute(self.new, "score")
-            pacemaker.set_transient({(self.new, self._name("score")): pgsql.RAISED})
+            pacemaker.set_transient({(self.new, self._name("score")): sight.RAISED})
         return f"{self.old} is primary" if now.primary == self.old else "nobody is primary"
 
     def _why(self) -> str:
@@ -321,7 +321,7 @@ class Job:
     def stay(self) -> None:
         """Take the raised score back, unless the old primary has gone already: then the change comes to its end by itself."""
         now = self._now()
-        if now.primary == self.old and now.attribute(self.new, "score") == pgsql.RAISED:
+        if now.primary == self.old and now.attribute(self.new, "score") == sight.RAISED:
             pacemaker.set_transient({(self.new, self._name("score")): self.score})
 
     # -- afterwards
@@ -357,7 +357,7 @@ def unready(now: Ground, target: str, facts: Facts | None, since: Lsn) -> str:
     missing = []
     if now.rules.mode is not Mode.ASYNC and now.attribute(target, "data-status") not in ("STREAMING|SYNC", "STREAMING|QUORUM"):
         missing.append(f"no commit waits for {target} yet ({now.attribute(target, 'data-status')})")
-    if not pgsql.positive(now.attribute(target, "score")):
+    if not sight.positive(now.attribute(target, "score")):
         missing.append(f"{target} may not be promoted yet (score {now.attribute(target, 'score') or 'none'})")
     if facts and (facts.checkpoint or 0) < since:
         missing.append(f"{now.primary} writes a checkpoint")

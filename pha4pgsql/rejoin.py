@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from pha4pgsql import pacemaker, pgsql, postgres, resident, system
+from pha4pgsql import copying, pacemaker, postgres, resident, sight, system
 from pha4pgsql.site import Scope
 from pha4pgsql.words import Failure
 
@@ -78,10 +78,10 @@ def failed(before: Tries, term: str, reason: str, now: float) -> Tries:
 
 def wanted(settings: Settings, scene: Scene, now: float) -> bool:
     """Whether a repair should begin now: Pacemaker wanted to start, the data here diverged or half a copy, and it is time for a try."""
-    primary = pgsql.reigning(scene)
+    primary = sight.reigning(scene)
     if not settings.auto_rejoin or not primary or not os.path.exists(refusal_file(settings)):
         return False
-    if not scene.state.mark and not pgsql.diverged(scene):
+    if not scene.state.mark and not copying.diverged(scene):
         return False
     if resident.lives(_path(settings)):
         return False
@@ -100,7 +100,7 @@ def work(settings: Settings, node: str, say: Say) -> None:
 
     site = repair.fresh(settings, node)
     scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
-    term = str(scene.vote(pgsql.reigning(scene)).reign)
+    term = str(scene.vote(sight.reigning(scene)).reign)
     if not _may():
         known = tries(settings)
         _remember(settings, Tries(term, known.number if known.term == term else 0, time.time() + WAIT, "no quorum, or maintenance mode"))

@@ -14,7 +14,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from pha4pgsql import copies, pacemaker, paths, pgsql, postgres, replicas, system, wal
+from pha4pgsql import copies, copying, pacemaker, paths, postgres, replicas, sight, system, wal
 from pha4pgsql.settings import Context, Settings
 from pha4pgsql.site import Scope, Site
 from pha4pgsql.vote import divergence
@@ -199,7 +199,7 @@ class Repair:
             return
         self.publish(0, "crash recovery")
         self.say("crash recovery first: the database was not shut down cleanly")
-        self._decide(pgsql.recover, seconds=RECOVERY)
+        self._decide(copying.recover, seconds=RECOVERY)
 
     def try_rewind(self) -> None:
         """Let pg_rewind say whether it can, before anything is changed."""
@@ -213,7 +213,7 @@ class Repair:
         """See that the primary's control file shows its own timeline: that of one promoted a moment ago does not, before a checkpoint."""
         here = fresh(self.settings, self.node)
         scene = here.look(here.instance(disk=False), scope=Scope.VOTES)
-        self.primary = pgsql.reigning(scene) or self.primary
+        self.primary = sight.reigning(scene) or self.primary
         wanted = max((era.timeline for era in scene.vote(self.primary).eras), default=0)
         deadline = time.monotonic() + LETTING_IN
         while (seen := facts(self.settings, self.primary)).timeline < wanted:
@@ -241,23 +241,23 @@ class Repair:
         kind, when = "pg_rewind" if self.wish.rewind else "a copy", time.strftime("%Y-%m-%d %H:%M:%S")
 
         def make(scene: Scene) -> Procedure:
-            self.primary = pgsql.reigning(scene)
+            self.primary = sight.reigning(scene)
             self._vote, self._before = scene.vote(self.primary), scene.state
             self._mark = f"{kind} of {self.primary} began at {when} and has not ended"
-            return pgsql.begin_copy(scene, self._mark, rewind=self.wish.rewind)
+            return copying.begin_copy(scene, self._mark, rewind=self.wish.rewind)
 
         self._decide(make, seconds=self.settings.stop_escalate_in_slave + 30.0)
         self.publish(0, f"from {self.wish.source or self.primary}")
 
     def undo(self) -> None:
         """Nothing was copied: the mark goes, and the terms of before are back."""
-        self._decide(lambda scene: pgsql.undo_copy(scene, self._mark, self._before))
+        self._decide(lambda scene: copying.undo_copy(scene, self._mark, self._before))
 
     # -- whose copy it is ----------------------------------------------------------------------------------------
 
     @property
     def slot(self) -> str:
-        return pgsql.slot_name(self.settings.replication_slot_name, self._vote.reign, self.node)
+        return sight.slot_name(self.settings.replication_slot_name, self._vote.reign, self.node)
 
     def prove(self, limit: float = LETTING_IN) -> None:
         """The primary has the slot of the stored term for this node: it reigns by that term now, and so it did since the mark was stored.
@@ -281,7 +281,7 @@ class Repair:
         """A standby may be the source while it streams from this primary, and holds WAL of its term: what comes later is seen in the copy."""
         if not self.wish.source or self.wish.source == self.primary:
             return
-        slot = pgsql.slot_name(self.settings.replication_slot_name, self._vote.reign, self.wish.source)
+        slot = sight.slot_name(self.settings.replication_slot_name, self._vote.reign, self.wish.source)
         statement = f"select active, restart_lsn::text from pg_replication_slots where slot_name = '{slot}'"  # noqa: S608
         rows = replicas.ask(conninfo(self.settings, self.primary), statement, passfile=self.settings.passfile)
         start = self._vote.eras[-1].start if self._vote.eras else Lsn(0)
@@ -319,7 +319,7 @@ class Repair:
             return
         here = fresh(self.settings, self.node)
         scene = here.look(scope=Scope.VOTES)
-        fork = divergence(scene.state.eras, scene.instance.lsn or Lsn(0), scene.vote(pgsql.reigning(scene)).eras)
+        fork = divergence(scene.state.eras, scene.instance.lsn or Lsn(0), scene.vote(sight.reigning(scene)).eras)
         control = postgres.controldata(self.settings)
         if fork is None or control is None:
             return
@@ -393,7 +393,7 @@ class Repair:
         copies.sync(os.path.dirname(place))
 
     def _end(self) -> None:
-        self._decide(lambda scene: pgsql.end_copy(scene, self._mark, self._vote.system_identifier), copy=True)
+        self._decide(lambda scene: copying.end_copy(scene, self._mark, self._vote.system_identifier), copy=True)
         self.settle()
 
     # -- the whole -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable
 
-from pha4pgsql import pacemaker, pgsql, postgres, resident, system, vote
+from pha4pgsql import duties, pacemaker, postgres, resident, system, vote
 from pha4pgsql.words import (
     SILENCE,
     Action,
@@ -359,7 +359,7 @@ class Site:
 
     # -- driving --
 
-    def reign(self, how: Callable[[Scene], Procedure] = pgsql.reign) -> Outcome:
+    def reign(self, how: Callable[[Scene], Procedure] = duties.reign) -> Outcome:
         """Look after the primary's set, unless another process of this node is at it."""
         with self.reigning() as handle:
             return self.drive(how) if handle is not None else Outcome(True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pha4pgsql.cli import FOLLOWING
 from pha4pgsql.cli_status import Refusal
-from pha4pgsql.pgsql import named_in
+from pha4pgsql.standby_names import named_in
 from pha4pgsql.words import NO_MEMBER
 
 if TYPE_CHECKING:

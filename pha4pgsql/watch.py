@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from pha4pgsql import chronicle, pacemaker, pgsql, postgres, rejoin, resident, system
+from pha4pgsql import chronicle, duties, pacemaker, pgsql, postgres, rejoin, resident, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import MOVING, Scope, Site
 from pha4pgsql.words import NEVER, Failure, Scene
@@ -121,11 +121,11 @@ def watch_once(settings: Settings, context: Context) -> float:
         rejoin.begin(settings, context.node, lambda text: record("INFO", text))
     if state.reign != NEVER and not down:
         scene = site.look(site.instance(disk=False), scope=Scope.VOTES)
-        if pgsql.lacking(scene) or pgsql.missing_slots(scene):
+        if duties.lacking(scene) or duties.missing_slots(scene):
             record("INFO", "commits wait for a standby that does not stream, or one wants to follow: looking after the set")
-            site.reign(pgsql.tend)
+            site.reign(duties.tend)
         elif MOVING <= site.promoted_since() < MOVING + 2 * UP_PAUSE:
-            site.reign(pgsql.tend)  # what the first monitor has left, so that people see the new primary at once
+            site.reign(duties.tend)  # what the first monitor has left, so that people see the new primary at once
     chronicle.tell_end(settings)
     return DOWN_PAUSE if down else UP_PAUSE
 

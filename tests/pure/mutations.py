@@ -25,7 +25,7 @@ def _swap(module: str, text: str, one: str, other: str) -> tuple[str, str, str]:
     return (module, text, text.replace(one, "\0").replace(other, one).replace("\0", other))
 
 
-PROMOTION = "[Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote()]\n"
+PROMOTION = "[Store(state), Name(first), MakeSlots(slots_of(scene, ballot, followers)), Promote()]\n"
 ANSWERED = "    steps: list[Action] = [Publish(my_vote(scene, answer=said))]\n"
 POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]\n"
 READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
@@ -40,7 +40,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    scene = yield [Store(_enrolled(scene, promised))]\n",
+                "    scene = yield [Store(enrolled(scene, promised))]\n",
                 "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n",
             ),
             ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
@@ -50,11 +50,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "promise not on disk",
         (
-            (
-                "pgsql",
-                "    scene = yield [Store(_enrolled(scene, promised))]\n",
-                "    scene = yield []\n    scene = scene._replace(state=promised)\n",
-            ),
+            ("pgsql", "    scene = yield [Store(enrolled(scene, promised))]\n", "    scene = yield []\n    scene = scene._replace(state=promised)\n"),
             ("pgsql", "    if isinstance(verdict, Elected) and scene.state.promised != ballot:\n", "    if False:\n"),
         ),
     ),
@@ -70,8 +66,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    refusal = promise(_deposed(scene), ballot)\n",
-                "    early = scene.instance.lsn\n    refusal = promise(_deposed(scene), ballot)\n",
+                "    refusal = promise(deposed(scene), ballot)\n",
+                "    early = scene.instance.lsn\n    refusal = promise(deposed(scene), ballot)\n",
             ),
             ("pgsql", "    end = scene.instance.lsn\n    said = Answer", "    end = early or scene.instance.lsn\n    said = Answer"),
         ),
@@ -91,11 +87,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one acknowledgement fewer",
         (
             (
-                "pgsql",
+                "standby_names",
                 'return f"ANY {rules.confirming.k} ({others})"',
                 'return f"ANY {rules.confirming.k - 1} ({others})" if rules.confirming.k > 1 else ""',
             ),
-            ("pgsql", "    return with_outsiders(_named(order[: rules.confirming.k]), ", "    return with_outsiders(quorum_names(rules, scene.me), "),
+            (
+                "standby_names",
+                "    return with_outsiders(fixed_names(order[: rules.confirming.k]), ",
+                "    return with_outsiders(quorum_names(rules, scene.me), ",
+            ),
         ),
     ),
     Mutation("not the furthest", (("vote", "if not further(answer, answers[me])}", "}"),)),
@@ -148,14 +148,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "slots without term",
-        (("pgsql", '    name = f"{prefix}_{term.round}_{slot_word(term.node)}_{slot_word(node)}"\n', '    name = f"{prefix}_{slot_word(node)}"\n'),),
+        (("sight", '    name = f"{prefix}_{term.round}_{slot_word(term.node)}_{slot_word(node)}"\n', '    name = f"{prefix}_{slot_word(node)}"\n'),),
         where=("quorum 5",),
     ),
     Mutation(
         "slots for everybody after the promotion",
         (
             (
-                "pgsql",
+                "duties",
                 "    adopted = [node for node in scene.peers if any(era.term == term for era in scene.vote(node).eras)]\n",
                 "    adopted = list(scene.peers)\n",
             ),
@@ -173,12 +173,12 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 PROMOTION,
                 PROMOTION.replace(
-                    "MakeSlots(_slots(scene, ballot, followers))",
+                    "MakeSlots(slots_of(scene, ballot, followers))",
                     "MakeSlots(tuple(slot_name(scene.rules.slot_prefix + 'early', ballot, node) for node in followers))",
                 ),
             ),
             (
-                "pgsql",
+                "sight",
                 "follower.slot == slot_name(scene.rules.slot_prefix, scene.state.reign, follower.name)",
                 "follower.slot.endswith(slot_name('', scene.state.reign, follower.name))",
             ),
@@ -190,7 +190,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "promotion before the state is stored",
-        (("pgsql", PROMOTION, "[Name(first), MakeSlots(_slots(scene, ballot, followers)), Promote(), Store(state)]\n"),),
+        (("pgsql", PROMOTION, "[Name(first), MakeSlots(slots_of(scene, ballot, followers)), Promote(), Store(state)]\n"),),
     ),
     Mutation("promoted with an empty set", (("pgsql", PROMOTION, PROMOTION.replace("Name(first)", 'Name("")')),)),
     Mutation(
@@ -207,7 +207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "answer published before the promise is stored",
         (
-            ("pgsql", "    scene = yield [Store(_enrolled(scene, promised))]\n", "    scene = yield []\n"),
+            ("pgsql", "    scene = yield [Store(enrolled(scene, promised))]\n", "    scene = yield []\n"),
             ("pgsql", "or scene.state.promised != ballot or scene.instance.upstream", "or scene.instance.upstream"),
             (
                 "pgsql",
@@ -308,8 +308,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    promised = promise(resolve(_deposed(scene), scene.instance.histories), ballot)\n",
-                "    promised = promise(_deposed(scene), ballot)\n",
+                "    promised = promise(resolve(deposed(scene), scene.instance.histories), ballot)\n",
+                "    promised = promise(deposed(scene), ballot)\n",
             ),
         ),
     ),
@@ -327,8 +327,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
-                "    stale = scene.state\n    scene = yield from _set(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
+                "    scene = yield from set_attributes(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
+                "    stale = scene.state\n    scene = yield from set_attributes(scene, gone)\n    if scene.instance.run is not Run.DOWN or",
             ),
             (
                 "pgsql",
@@ -345,8 +345,8 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("pgsql", "    if scene.instance.run is not Run.DOWN or scene.state.mark:\n", "    if scene.instance.run is not Run.DOWN:\n"),
             (
                 "pgsql",
-                "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    scene = yield from _settle",
-                "    scene = yield from _settle",
+                "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    scene = yield from settle",
+                "    scene = yield from settle",
             ),
             ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark:", "if scene.instance.run is not Run.STANDBY:"),
             ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
@@ -354,32 +354,32 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a copy of a primary below the promise",
-        (("pgsql", '    if vote.reign < state.promised:\n        return f"', '    if False:\n        return f"'),),
+        (("copying", '    if vote.reign < state.promised:\n        return f"', '    if False:\n        return f"'),),
     ),
-    Mutation("a copy under the terms of before", (("pgsql", "new = under(state, vote)._replace(mark=mark)", "new = state._replace(mark=mark)"),)),
+    Mutation("a copy under the terms of before", (("copying", "new = under(state, vote)._replace(mark=mark)", "new = state._replace(mark=mark)"),)),
     Mutation(
         "the answer of a node without its state file counts",
         (("vote", "    answers = {node: answer for node, answer in answers.items() if node not in lost}\n", ""),),
     ),
     Mutation(
         "a rewind where timeline numbers lie",
-        (("pgsql", "    if rewind and not rewindable(state.eras, instance.lsn or Lsn(0), vote.eras):\n", "    if False:\n"),),
+        (("copying", "    if rewind and not rewindable(state.eras, instance.lsn or Lsn(0), vote.eras):\n", "    if False:\n"),),
         where=("sync 2/1",),
     ),
     Mutation(
         "a copy is trusted whatever it holds",
-        (("pgsql", "        if timeline > max(starts, default=0) or starts.get(timeline, start) != start:\n", "        if False:\n"),),
+        (("copying", "        if timeline > max(starts, default=0) or starts.get(timeline, start) != start:\n", "        if False:\n"),),
         covered="the slot of the term proves to the end that the source reigned by it; this guards a copy that was taken from a standby",
     ),
     Mutation(
         "the remains of a copy show a position",
-        (("pgsql", "if frozen and not state.mark else", "if frozen else"),),
+        (("shown", "if frozen and not state.mark else", "if frozen else"),),
         covered="by positions that are shown only scores are given; an election needs answers, and these are refused",
     ),
     # -- alone
     Mutation(
         "alone: one voice fewer",
-        (("pgsql", "scene.rules, scene.row) > scene.rules.confirming.k:", "scene.rules, scene.row) >= scene.rules.confirming.k:"),),
+        (("duties", "scene.rules, scene.row) > scene.rules.confirming.k:", "scene.rules, scene.row) >= scene.rules.confirming.k:"),),
     ),
     Mutation("alone: stored in spite of a higher promise", (("vote", "or statement.term < state.promised or", "or"),)),
     Mutation(
@@ -395,8 +395,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "alone: left before k have caught up",
         (
             (
-                "pgsql",
-                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
+                "duties",
+                "        if position is not None and confirmed(scene, position) >= scene.rules.confirming.k:\n            spoken",
                 "        if True:\n            spoken",
             ),
         ),
@@ -405,7 +405,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "alone: left by a position of before it was alone again",
         (
             (
-                "pgsql",
+                "duties",
                 "    while _ground(scene) == ground and scene.elapsed <= until:\n        if position is None",
                 "    while scene.elapsed <= until:\n        if position is None",
             ),
@@ -413,12 +413,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: left before the set is in force",
-        (("pgsql", "        if position is None and in_force(scene):\n", "        if position is None:\n"),),
+        (("duties", "        if position is None and in_force(scene):\n", "        if position is None:\n"),),
         covered="without standbys outside of the cluster every set of before asks for k members too (test_member enumerates the mixtures)",
     ),
     Mutation(
         "alone: not said anew when the set leaves it",
-        (("pgsql", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),),
+        (("duties", "            spoken = store(scene.state, _statement(scene, me)) if alone else None\n", "            spoken = None\n"),),
     ),
     Mutation("alone: the owner's answer is not asked", (("vote", " and (not newest.owner or newest.owner in backing):", ":"),)),
     Mutation(
@@ -431,13 +431,19 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: without any statement",
-        (("pgsql", "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:\n", "    if True:\n"),),
+        (
+            (
+                "duties",
+                "    if stored_by(scene.state.said, dict(scene.votes), scene.rules, scene.row) > scene.rules.confirming.k:\n",
+                "    if True:\n",
+            ),
+        ),
     ),
     Mutation(
         "back from alone straight to the set",
-        (("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [*told, Name(choose_names(scene))]\n"),),
+        (("duties", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [*told, Name(choose_names(scene))]\n"),),
     ),
-    Mutation("back from alone without seeing a commit wait", (("pgsql", "            if scene.instance.proven:\n", "            if True:\n"),)),
+    Mutation("back from alone without seeing a commit wait", (("duties", "            if scene.instance.proven:\n", "            if True:\n"),)),
     Mutation(
         "voice published before it is stored",
         (
@@ -451,8 +457,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an outvoted primary stays",
         (
-            ("pgsql", "    if _outvoted(scene):\n        return (yield from _abdicate(scene))\n    scene =", "    scene ="),
-            ("pgsql", "    if _outvoted(scene):  # the row", "    if False:  # the row"),
+            ("duties", "    if _outvoted(scene):\n        return (yield from _abdicate(scene))\n    scene =", "    scene ="),
+            ("duties", "    if _outvoted(scene):  # the row", "    if False:  # the row"),
         ),
         live=True,
     ),
@@ -503,7 +509,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     Mutation("row: its promise ends no reign", (("vote", "    highest = max(highest, row.promised) if row is not None else highest\n", ""),)),
-    Mutation("row: the next round is not above its promise", (("pgsql", ", *([scene.row] if scene.row is not None else [])]\n", "]\n"),)),
+    Mutation("row: the next round is not above its promise", (("shown", ", *([scene.row] if scene.row is not None else [])]\n", "]\n"),)),
     Mutation("row: a standby stands without looking at it", (("pgsql", "    if _needs_row(scene):\n", "    if False:\n"),)),
     # -- steps turned round
     Mutation(
@@ -513,8 +519,8 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pgsql",
                 PROMOTION,
                 PROMOTION.replace(
-                    "Store(state), Name(first), MakeSlots(_slots(scene, ballot, followers))",
-                    "Name(first), MakeSlots(_slots(scene, ballot, followers)), Store(state)",
+                    "Store(state), Name(first), MakeSlots(slots_of(scene, ballot, followers))",
+                    "Name(first), MakeSlots(slots_of(scene, ballot, followers)), Store(state)",
                 ),
             ),
         ),
@@ -525,8 +531,8 @@ MUTATIONS: tuple[Mutation, ...] = (
             (
                 "pgsql",
                 PROMOTION,
-                PROMOTION.replace("MakeSlots(_slots(scene, ballot, followers)), ", "").replace(
-                    "Promote()]", "Promote(), MakeSlots(_slots(scene, ballot, followers))]"
+                PROMOTION.replace("MakeSlots(slots_of(scene, ballot, followers)), ", "").replace(
+                    "Promote()]", "Promote(), MakeSlots(slots_of(scene, ballot, followers))]"
                 ),
             ),
         ),
@@ -541,7 +547,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "not alone: published before it is stored",
         (
             (
-                "pgsql",
+                "duties",
                 "            scene = (yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]) if spoken else scene\n",
                 "            scene = (yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]) if spoken else scene\n",
             ),
@@ -551,7 +557,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "alone: published before it is stored",
         (
             (
-                "pgsql",
+                "duties",
                 "                scene = yield [Store(spoken), Publish(my_vote(scene._replace(state=spoken)))]\n            else:",
                 "                scene = yield [Publish(my_vote(scene._replace(state=spoken))), Store(spoken)]\n            else:",
             ),
@@ -560,7 +566,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "alone: set emptied before it is said anew",
-        (("pgsql", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),),
+        (("duties", "            scene = yield [*told, Name(NOBODY)]\n", "            scene = yield [Name(NOBODY), *told]\n"),),
     ),
     Mutation(
         "demote: launched before the reign is ended",
@@ -627,7 +633,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "start leaves the reign",
-        (("pgsql", "    state = _enrolled(scene, state._replace(reign=NEVER))\n", "    state = _enrolled(scene, state)\n"),),
+        (("pgsql", "    state = enrolled(scene, state._replace(reign=NEVER))\n", "    state = enrolled(scene, state)\n"),),
         covered="its monitor fails, and it is demoted",
     ),
     Mutation(
@@ -664,14 +670,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "readers confirm",
-        (("pgsql", "if follower.name in scene.others and _bound", "if _bound"),),
-        covered="confirmations count of those only who are in the list of members (pgsql._confirmed, pgsql.reachable)",
+        (("sight", "if follower.name in scene.others and is_bound", "if is_bound"),),
+        covered="confirmations count of those only who are in the list of members (pgsql.confirmed, pgsql.reachable)",
     ),
     Mutation(
         "readers are named",
         (
             (
-                "pgsql",
+                "standby_names",
                 'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
                 'for node in (*(nodes or rules.confirming.members), *rules.readers) if node != me)\n    return f"ANY',
             ),
@@ -703,9 +709,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "nosync leaves fewer than k names",
         (
-            ("pgsql", "    return wanted if len(wanted) >= scene.rules.confirming.k else others\n", "    return wanted\n"),
+            ("sight", "    return wanted if len(wanted) >= scene.rules.confirming.k else others\n", "    return wanted\n"),
             (
-                "pgsql",
+                "standby_names",
                 'for node in nodes or rules.confirming.members if node != me)\n    return f"ANY',
                 'for node in nodes if node != me)\n    return f"ANY',
             ),
@@ -715,16 +721,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a wish makes the set smaller",
         (
             (
-                "pgsql",
-                "    return with_outsiders(_named(order[: rules.confirming.k]), ",
-                "    return with_outsiders(_named(order[: 1 if wish else rules.confirming.k]), ",
+                "standby_names",
+                "    return with_outsiders(fixed_names(order[: rules.confirming.k]), ",
+                "    return with_outsiders(fixed_names(order[: 1 if wish else rules.confirming.k]), ",
             ),
         ),
         where=("sync 5/2",),
     ),
     Mutation(
         "a wish names a standby that does not stream",
-        (("pgsql", "    order = sorted(streaming, key", "    order = sorted(streaming | ({wish.target} if wish else set()), key"),),
+        (("standby_names", "    order = sorted(streaming, key", "    order = sorted(streaming | ({wish.target} if wish else set()), key"),),
         covered="nobody confirms in its place: commits wait, and none is acknowledged with fewer copies",
     ),
     Mutation(
@@ -768,38 +774,38 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "members: lists before the set without the leaver is in force",
-        (("pgsql", "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n", "        caught_up = True\n"),),
+        (("duties", "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n", "        caught_up = True\n"),),
         CHANGE,
     ),
     Mutation(
         "members: walsenders not looked at",
-        (("pgsql", " and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)\n", "\n"),),
+        (("standby_names", " and not unknown and all(row.priority == places.get(row.name, 0) for row in rows)\n", "\n"),),
         CHANGE,
     ),
     Mutation(
         "members: the postmaster not looked at",
-        (("pgsql", "    return instance.names_shown == instance.names and not unknown", "    return not unknown"),),
+        (("standby_names", "    return instance.names_shown == instance.names and not unknown", "    return not unknown"),),
         CHANGE,
     ),
     Mutation(
         "members: the set of the change is an ordinary one",
         (
-            ("pgsql", "        return step_names(k, inside)\n", "        return quorum_names(scene.rules, scene.me)\n"),
-            ("pgsql", "row.priority == places.get(row.name, 0)", "(row.priority > 0) == (row.name in places)"),
+            ("standby_names", "        return step_names(k, inside)\n", "        return quorum_names(scene.rules, scene.me)\n"),
+            ("standby_names", "row.priority == places.get(row.name, 0)", "(row.priority > 0) == (row.name in places)"),
         ),
         CHANGE,
     ),
     Mutation(
         "members: a change begins before the set of the one before is in force",
         (
-            ("pgsql", " and names == choose_names(scene) and in_force(scene)\n", " and names == choose_names(scene)\n"),
-            ("pgsql", "for place in range(2, number + 1)", "for place in range(2, 2)"),
+            ("standby_names", " and names == choose_names(scene) and in_force(scene)\n", " and names == choose_names(scene)\n"),
+            ("standby_names", "for place in range(2, number + 1)", "for place in range(2, 2)"),
         ),
         CHANGE,
     ),
     Mutation(
         "members: a walsender without a position counts as one that has read the set",
-        (("pgsql", "instance.names_shown == instance.names and not unknown and all(", "instance.names_shown == instance.names and all("),),
+        (("standby_names", "instance.names_shown == instance.names and not unknown and all(", "instance.names_shown == instance.names and all("),),
         CHANGE,
     ),
     Mutation(
@@ -817,8 +823,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "members: k not waited for",
         (
             (
-                "pgsql",
-                "        if position is not None and _confirmed(scene, position) >= scene.rules.confirming.k:\n            return scene, True\n",
+                "duties",
+                "        if position is not None and confirmed(scene, position) >= scene.rules.confirming.k:\n            return scene, True\n",
                 "        if position is not None:\n            return scene, True\n",
             ),
         ),
@@ -828,7 +834,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "members: position of before the set was in force",
         (
             (
-                "pgsql",
+                "duties",
                 "    ground, position = _ground(scene), None\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
                 "    ground, position = _ground(scene), scene.instance.lsn\n    while not in_force(scene) and scene.elapsed <= until:\n        scene = yield []\n    while scene.elapsed <= until and _ground(scene) == ground and scene.instance.names == choose_names(scene) and in_force(scene):\n",
             ),
@@ -840,12 +846,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             ("vote", "    if state.said.owner and state.said.term == state.reign:\n", "    if False:\n"),
             (
-                "pgsql",
+                "duties",
                 "        caught_up = not scene.state.roster.joint or not synchronous(scene.rules)\n",
                 "        caught_up = scene.instance.names == '' or not scene.state.roster.joint\n",
             ),
             (
-                "pgsql",
+                "standby_names",
                 "    if not synchronous(scene.rules):\n        return True\n    names",
                 "    if scene.instance.names == '':\n        return True\n    names",
             ),
@@ -881,7 +887,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         CHANGE,
     ),
     Mutation(
-        "members: confirmations of strangers count", (("pgsql", "if follower.name in members and follower.flush", "if follower.flush"),), CHANGE
+        "members: confirmations of strangers count", (("duties", "if follower.name in members and follower.flush", "if follower.flush"),), CHANGE
     ),
     Mutation(
         "members: a list is stored in spite of a higher promise",
@@ -919,7 +925,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "members: list published before it is stored",
         (
             (
-                "pgsql",
+                "duties",
                 "        state = scene.state._replace(roster=step)\n        scene = yield [Store(state), Publish(my_vote(scene._replace(state=state)))]\n",
                 "        state = scene.state._replace(roster=step)\n        scene = yield [Publish(my_vote(scene._replace(state=state))), Store(state)]\n",
             ),

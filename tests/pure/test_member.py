@@ -13,7 +13,10 @@ from world import parse_names
 from pha4pgsql import cib, cli, cli_member, cli_status, cli_switch, setup, text, vote
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.checks import Check
-from pha4pgsql.pgsql import choose_names, missing_slots, named_in, outside_slot, outsiders, quorum_names, slot_name, standing_of, step_names
+from pha4pgsql.duties import missing_slots
+from pha4pgsql.shown import standing_of
+from pha4pgsql.sight import outside_slot, slot_name
+from pha4pgsql.standby_names import choose_names, named_in, outsiders, quorum_names, step_names
 from pha4pgsql.words import (
     NEVER,
     UNLISTED,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pha4pgsql import copies, pgsql, postgres, rejoin, repair
+from pha4pgsql import copies, copying, pgsql, postgres, rejoin, repair, shown
 from pha4pgsql.settings import Settings
 from pha4pgsql.words import NEVER, Ballot, Era, Instance, Launch, Lsn, Outcome, Publish, Rules, Run, Scene, Shutdown, State, Statement, Store, Vote
 
@@ -42,7 +42,7 @@ def steps(procedure: Procedure, *scenes: Scene) -> tuple[list[Action], Outcome]:
 @pytest.mark.parametrize("rewind", [True, False])
 def test_one_replacement_of_the_state_file_comes_first(rewind: bool) -> None:  # noqa: FBT001
     """The mark, the primary's terms, the promise and no reign are stored at once; shown without a position."""
-    actions, outcome = steps(pgsql.begin_copy(DIVERGED, "m", rewind=rewind), DIVERGED)
+    actions, outcome = steps(copying.begin_copy(DIVERGED, "m", rewind=rewind), DIVERGED)
     state = State(B, (FIRST, SECOND), mark="m")
     assert actions == [Store(state), Publish(Vote(B, (FIRST, SECOND), system_identifier=SYSTEM))]
     assert outcome == Outcome(True, "b")
@@ -52,7 +52,7 @@ def test_what_the_primary_says_of_going_alone_is_kept() -> None:
     """The newer word counts, as with every voice."""
     said = Statement(B, 1, "b")
     scene = DIVERGED._replace(votes=(("b", REIGNING._replace(said=said)),))
-    found = pgsql.copied(scene, "m", rewind=False)
+    found = copying.copied(scene, "m", rewind=False)
     assert isinstance(found, State)
     assert found.said == said
 
@@ -72,7 +72,7 @@ CASES = {
 def test_refusals(why: str) -> None:
     """Nothing is stored where a copy could lose what was confirmed, or would be no copy."""
     scene, rewind = CASES[why]
-    actions, outcome = steps(pgsql.begin_copy(scene, "m", rewind=rewind))
+    actions, outcome = steps(copying.begin_copy(scene, "m", rewind=rewind))
     assert actions == []
     assert not outcome.ok
     assert why in outcome.reason
@@ -81,21 +81,21 @@ def test_refusals(why: str) -> None:
 def test_where_a_rewind_is_not_possible_a_clone_is() -> None:
     """All but the refusals that concern safety."""
     for why in ("unfinished copy", "could not be found out", "nothing to rewind", "two timelines"):
-        assert isinstance(pgsql.copied(CASES[why][0], "m", rewind=False), State)
+        assert isinstance(copying.copied(CASES[why][0], "m", rewind=False), State)
     empty = DIVERGED._replace(instance=Instance())
-    assert isinstance(pgsql.copied(empty, "m", rewind=False), State)
+    assert isinstance(copying.copied(empty, "m", rewind=False), State)
 
 
 def test_a_running_standby_is_shut_down_first_and_a_primary_never() -> None:
     """One that fell too far behind runs; it is down before the mark is stored."""
     standby = DIVERGED._replace(state=State(B, (FIRST, SECOND)), instance=DIVERGED.instance._replace(run=Run.STANDBY, lsn=Lsn(150)))
     down = standby._replace(instance=standby.instance._replace(run=Run.DOWN))
-    actions, outcome = steps(pgsql.begin_copy(standby, "m", rewind=False), down, down)
+    actions, outcome = steps(copying.begin_copy(standby, "m", rewind=False), down, down)
     assert [type(action) for action in actions] == [Shutdown, Store, Publish]
     assert outcome.ok
     for instance, state in ((Run.PRIMARY, State(A, (FIRST,), reign=A)), (Run.STANDBY, State(A, (FIRST,), reign=A))):
         scene = DIVERGED._replace(state=state, instance=DIVERGED.instance._replace(run=instance))
-        assert steps(pgsql.begin_copy(scene, "m", rewind=False)) == ([], Outcome(False, "this node acts as primary of term 1.a"))
+        assert steps(copying.begin_copy(scene, "m", rewind=False)) == ([], Outcome(False, "this node acts as primary of term 1.a"))
 
 
 MARKED = Scene("a", RULES, State(B, (FIRST, SECOND), mark="m"), Instance(Run.DOWN, Lsn(300), 3, system_identifier=SYSTEM), votes=(("b", REIGNING),))
@@ -110,7 +110,7 @@ def test_the_mark_keeps_everything_off() -> None:
     assert not steps(pgsql.promote(running))[1].ok
     demoted, _ = steps(pgsql.demote(MARKED._replace(state=MARKED.state._replace(reign=B))), MARKED)
     assert not any(isinstance(action, Launch) for action in demoted)
-    assert pgsql.my_vote(MARKED).lsn == 0
+    assert shown.my_vote(MARKED).lsn == 0
     said = Statement(B, 1, "b")
     stored, _ = steps(pgsql.watch(MARKED._replace(votes=(("b", REIGNING._replace(said=said)),))), MARKED)
     assert Store(MARKED.state._replace(said=said, roster=RULES.roster)) in stored
@@ -119,7 +119,7 @@ def test_the_mark_keeps_everything_off() -> None:
 def test_the_end_of_a_copy() -> None:
     """The mark goes if the copy holds nothing that the stored terms do not name, and if it is still the same copy."""
     known = MARKED._replace(instance=MARKED.instance._replace(histories=((2, 1, Lsn(100)), (3, 2, Lsn(200)))))
-    actions, outcome = steps(pgsql.end_copy(known, "m", SYSTEM), known)
+    actions, outcome = steps(copying.end_copy(known, "m", SYSTEM), known)
     assert actions[0] == Store(MARKED.state._replace(mark=""))
     assert outcome.ok
     for scene, mark, system in (
@@ -129,23 +129,23 @@ def test_the_end_of_a_copy() -> None:
         (known, "m", "78"),
         (known._replace(instance=known.instance._replace(run=Run.STANDBY)), "m", SYSTEM),
     ):
-        actions, outcome = steps(pgsql.end_copy(scene, mark, system))
+        actions, outcome = steps(copying.end_copy(scene, mark, system))
         assert (actions, outcome.ok) == ([], False)
 
 
 def test_undone_while_nothing_was_copied() -> None:
     """The terms of before are back, a promise made meanwhile stays; another one's mark is left alone."""
     later = MARKED._replace(state=MARKED.state._replace(promised=Ballot(5, "c")))
-    actions, _ = steps(pgsql.undo_copy(later, "m", DIVERGED.state), later)
+    actions, _ = steps(copying.undo_copy(later, "m", DIVERGED.state), later)
     assert actions[0] == Store(State(Ballot(5, "c"), (FIRST,)))
-    assert steps(pgsql.undo_copy(later, "n", DIVERGED.state))[0] == []
+    assert steps(copying.undo_copy(later, "n", DIVERGED.state))[0] == []
 
 
 def test_crash_recovery_writes_nothing() -> None:
     """A standby of nobody, then down again; the reign of before ends first."""
     up = DIVERGED._replace(state=State(A, (FIRST,)), instance=DIVERGED.instance._replace(run=Run.STANDBY))
     down = up._replace(instance=DIVERGED.instance)
-    actions, outcome = steps(pgsql.recover(DIVERGED), up, down)
+    actions, outcome = steps(copying.recover(DIVERGED), up, down)
     assert [type(action) for action in actions] == [Store, Launch, Shutdown]
     assert isinstance(actions[1], Launch)
     assert actions[1].upstream is None
@@ -206,4 +206,4 @@ def test_a_single_user_server_is_no_postmaster(tmp_path: Path) -> None:
 
 def test_what_is_shown_of_a_copy() -> None:
     """No state is a reign, no mark is a promise."""
-    assert pgsql.my_vote(MARKED).reign == NEVER
+    assert shown.my_vote(MARKED).reign == NEVER

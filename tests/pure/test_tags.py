@@ -9,7 +9,7 @@ from simulator import Setting, prepare, rules
 from stories import LOOSE, READ, STRICT, SYNC, Stage
 from world import REAL
 
-from pha4pgsql import pgsql, vote, words
+from pha4pgsql import duties, pgsql, shown, sight, standby_names, vote, words
 from pha4pgsql.words import NEVER, Answer, Ballot, Era, Follower, Instance, Lsn, Mode, Rules, Run, Scene, State, Vote
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def primary(
             Run.PRIMARY,
             Lsn(900),
             names=names,
-            followers=tuple(Follower(node, "streaming", "async", Lsn(900), pgsql.slot_name("pgsql", TERM, node)) for node in streaming),
+            followers=tuple(Follower(node, "streaming", "async", Lsn(900), sight.slot_name("pgsql", TERM, node)) for node in streaming),
         ),
         votes=tuple((node, Vote(TERM, ERAS)) for node in streaming),
         online=frozenset((*MEMBERS, *rules.readers)),
@@ -65,13 +65,13 @@ def tag_attributes(tags: Mapping[str, str]) -> list[tuple[tuple[str, str], str]]
 )
 def test_named_in_sync_mode(names: str, tags: dict[str, str], expected: str) -> None:
     """One who may be promoted, by priority; whoever is named stays named among equals; never a node that only reads."""
-    assert pgsql.choose_names(primary(SYNC_RULES, tags, names=names)) == expected
+    assert standby_names.choose_names(primary(SYNC_RULES, tags, names=names)) == expected
 
 
 def test_a_node_tagged_nosync_is_not_waited_for() -> None:
     """With nobody else streaming the primary says that it goes on alone, although that one streams."""
     scene = primary(SYNC_RULES, {"nosync": "node2"}, streaming=("node2", "node4"), names='"node3"')
-    procedure = pgsql.reign(scene)
+    procedure = duties.reign(scene)
     next(procedure)
     assert procedure.send(scene._replace(elapsed=0.5)) == [] or procedure.send(scene._replace(elapsed=0.6)) == []
     steps = procedure.send(scene._replace(elapsed=2.0))
@@ -82,19 +82,19 @@ def test_a_node_tagged_nosync_is_not_waited_for() -> None:
 def test_quorum_mode_names_all_but_the_tagged() -> None:
     """`ANY k` of the others; readers are never in it."""
     rules = SYNC_RULES._replace(mode=Mode.QUORUM)
-    assert pgsql.choose_names(primary(rules)) == 'ANY 1 ("node2", "node3")'
-    assert pgsql.choose_names(primary(rules, {"nosync": "node3"})) == 'ANY 1 ("node2")'
-    assert pgsql.choose_names(primary(rules, {"nosync": "node2 node3"})) == 'ANY 1 ("node2", "node3")'
+    assert standby_names.choose_names(primary(rules)) == 'ANY 1 ("node2", "node3")'
+    assert standby_names.choose_names(primary(rules, {"nosync": "node3"})) == 'ANY 1 ("node2")'
+    assert standby_names.choose_names(primary(rules, {"nosync": "node2 node3"})) == 'ANY 1 ("node2", "node3")'
 
 
 def test_a_reader_counts_as_nothing() -> None:
     """It is shown to people, it gets a slot, and no score."""
     scene = primary(streaming=("node4",), names='"node2"')
-    assert pgsql.followers_of(scene) == []
-    assert pgsql.standing_of(scene, "node4") == ("STREAMING|ASYNC", "HS:async", "-INFINITY")
-    assert pgsql.missing_slots(scene) == ("pgsql_1_node1_node4",)
-    assert pgsql.standing_of(scene._replace(wish=SYNC_RULES._replace(mode=Mode.ASYNC)), "node4")[2] == "-INFINITY"
-    assert pgsql.choose_names(scene) == '"node2"'
+    assert sight.followers_of(scene) == []
+    assert shown.standing_of(scene, "node4") == ("STREAMING|ASYNC", "HS:async", "-INFINITY")
+    assert duties.missing_slots(scene) == ("pgsql_1_node1_node4",)
+    assert shown.standing_of(scene._replace(wish=SYNC_RULES._replace(mode=Mode.ASYNC)), "node4")[2] == "-INFINITY"
+    assert standby_names.choose_names(scene) == '"node2"'
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_reader_counts_as_nothing() -> None:
 def test_scores(mode: Mode, tags: dict[str, str], scores: list[str]) -> None:
     """Among those who can win Pacemaker takes the one with the higher priority, and never one tagged nofailover."""
     scene = primary(SYNC_RULES._replace(mode=mode), tags)
-    scene = scene._replace(instance=scene.instance._replace(names=pgsql.choose_names(scene)))
-    assert [pgsql.standing_of(scene, node)[2] for node in ("node2", "node3")] == scores
+    scene = scene._replace(instance=scene.instance._replace(names=standby_names.choose_names(scene)))
+    assert [shown.standing_of(scene, node)[2] for node in ("node2", "node3")] == scores
 
 
 def leaderless(me: str, places: Mapping[str, int], tags: Mapping[str, str] = NONE, scores: Mapping[str, str] = NONE) -> Scene:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import cli, cli_switch, early, pgsql, text
+from pha4pgsql import cli, cli_switch, duties, early, pgsql, shown, sight, standby_names, text
 from pha4pgsql.checks import Answer as Told
 from pha4pgsql.parameters import PGSQL
 from pha4pgsql.words import (
@@ -43,9 +43,9 @@ def primary(wish: Wish | None = None, *, mode: Mode = Mode.SYNC, count: int = 1,
     """The primary's look: everybody streams but `absent`; node2 (and more) is in its set."""
     rules = Rules("pgsql", nodes, mode, count, slot_prefix="pgsql")
     followers = tuple(
-        Follower(node, "streaming", "sync", HERE, pgsql.slot_name("pgsql", TERM, node)) for node in nodes if node not in (nodes[0], absent)
+        Follower(node, "streaming", "sync", HERE, sight.slot_name("pgsql", TERM, node)) for node in nodes if node not in (nodes[0], absent)
     )
-    names = pgsql._named(nodes[1 : 1 + count]) if mode is Mode.SYNC else pgsql.quorum_names(rules, nodes[0])
+    names = standby_names.fixed_names(nodes[1 : 1 + count]) if mode is Mode.SYNC else standby_names.quorum_names(rules, nodes[0])
     instance = Instance(Run.PRIMARY, HERE, 2, Lsn(500), "1", names=names, names_shown=names, followers=followers)
     attributes = ((("node1", "pgsql-switch"), str(wish)),) if wish else ()
     return Scene("node1", rules, State(TERM, ERAS, reign=TERM), instance, online=frozenset(nodes), attributes=attributes, round=8)
@@ -57,10 +57,10 @@ def wish(target: str = "node3", term: Ballot = TERM, since: int = 0, looks: int 
 
 def test_the_wished_one_is_named_first() -> None:
     """It gets every commit before it is promoted; k stay k."""
-    assert pgsql.choose_names(primary()) == '"node2"'
-    assert pgsql.choose_names(primary(wish())) == '"node3"'
+    assert standby_names.choose_names(primary()) == '"node2"'
+    assert standby_names.choose_names(primary(wish())) == '"node3"'
     five = tuple(f"node{number}" for number in range(1, 6))
-    assert pgsql.choose_names(primary(wish("node5"), count=2, nodes=five)) == '2 ("node2", "node5")'
+    assert standby_names.choose_names(primary(wish("node5"), count=2, nodes=five)) == '2 ("node2", "node5")'
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,23 @@ def test_the_wished_one_is_named_first() -> None:
 )
 def test_a_wish_that_does_not_fit_changes_nothing(scene: Scene) -> None:
     """Nobody who does not stream is ever waited for because somebody wished it."""
-    assert pgsql.choose_names(scene) == '"node2"'
+    assert standby_names.choose_names(scene) == '"node2"'
 
 
 def test_quorum_set_stays() -> None:
     """It names all others for ever."""
-    assert pgsql.choose_names(primary(wish(), mode=Mode.QUORUM)) == pgsql.choose_names(primary(mode=Mode.QUORUM))
+    assert standby_names.choose_names(primary(wish(), mode=Mode.QUORUM)) == standby_names.choose_names(primary(mode=Mode.QUORUM))
 
 
 def test_a_checkpoint_once() -> None:
     """Until one is there that began after the wish."""
-    assert pgsql.prepare(primary(wish(since=501))) == [Checkpoint()]
-    assert pgsql.prepare(primary(wish(since=500))) == []
-    assert pgsql.prepare(primary()) == []
+    assert duties.prepare(primary(wish(since=501))) == [Checkpoint()]
+    assert duties.prepare(primary(wish(since=500))) == []
+    assert duties.prepare(primary()) == []
 
 
 def told(scene: Scene) -> dict[tuple[str, str], str | None]:
-    return dict(change for step in pgsql.report(scene) if isinstance(step, Attributes) for change in step.transient)
+    return dict(change for step in shown.report(scene) if isinstance(step, Attributes) for change in step.transient)
 
 
 def test_a_wish_ends_by_itself() -> None:
@@ -106,7 +106,7 @@ def test_a_wish_ends_by_itself() -> None:
     assert told(former)["node2", "pgsql-switch"] is None
 
 
-def candidate(end: int, *, asked: bool = True, score: str = pgsql.RAISED, reign: Ballot = Ballot(0, "")) -> Scene:  # noqa: B008  a frozen value
+def candidate(end: int, *, asked: bool = True, score: str = sight.RAISED, reign: Ballot = Ballot(0, "")) -> Scene:  # noqa: B008  a frozen value
     """node2's look when node3 has answered its ballot, and the old primary's WAL ended at `end`."""
     ballot = Ballot(8, "node2")
     said = Answer(ballot, TERM, HERE, 2, "1")
@@ -143,7 +143,7 @@ def test_the_old_primarys_last_word_is_waited_for() -> None:
 
 def raised(scene: Scene, **changes: Any) -> Scene:  # noqa: ANN401
     """The target's score is raised: Pacemaker moves the role."""
-    scores = ((("node1", "master-pgsql"), "1000"), (("node2", "master-pgsql"), pgsql.RAISED))
+    scores = ((("node1", "master-pgsql"), "1000"), (("node2", "master-pgsql"), sight.RAISED))
     return scene._replace(attributes=(*scene.attributes, *scores), **changes)
 
 
@@ -154,7 +154,7 @@ def test_nothing_in_the_cluster_changes_while_the_role_moves() -> None:
     for scene in (
         primary(wish("node2")),
         raised(primary(wish("node2")), online=frozenset({"node1", "node3"})),
-        raised(primary())._replace(attributes=((("node2", "master-pgsql"), pgsql.RAISED), (("node2", "pgsql-status"), "STOP"))),
+        raised(primary())._replace(attributes=((("node2", "master-pgsql"), sight.RAISED), (("node2", "pgsql-status"), "STOP"))),
     ):
         assert next(pgsql.demote(scene)) == [gone]
     waiting = candidate(1000)._replace(me="node3", attributes=raised(primary()).attributes)

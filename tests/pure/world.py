@@ -1,6 +1,6 @@
 """A world around the pure core: nodes, PostgreSQL, a cluster that loses and repeats; and the checks of the safety rules.
 
-The procedures of `pgsql` run here as they are; nothing of them is imitated. What is imitated is everything they touch,
+The procedures of `pgsql`, `duties` and `copying` run here as they are; nothing of them is imitated. What is imitated is everything they touch,
 as bad as it was measured to be: WAL receivers that end late, reloads that reach the postmaster, the checkpointer and each
 walsender at different times, PostgreSQL that compares timeline numbers only, votes that are lost, late or resurrected,
 a round that differs from node to node, crashes between any two actions. After every step the invariants are checked:
@@ -15,15 +15,15 @@ One LSN is one record. Follow is obeyed at once by new receivers (the adapter's 
 
 from __future__ import annotations
 
+import importlib
 import random
+import re
 import sys
 import types
 from functools import cache
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-import pha4pgsql.pgsql
-import pha4pgsql.vote
 from pha4pgsql import words
 from pha4pgsql.words import NEVER, Action, Ballot, Era, Follower, Instance, Lsn, Outcome, Procedure, Rules, Run, Scene, State, Upstream, Vote
 
@@ -54,34 +54,42 @@ class Violation(AssertionError):
 
 
 class Core(NamedTuple):
-    """The two modules under test, or mutated copies of them."""
+    """The modules under test, or mutated copies of them, each after those that it imports."""
 
     vote: Any
+    sight: Any
+    standby_names: Any
+    shown: Any
+    duties: Any
     pgsql: Any
+    copying: Any
 
 
-REAL = Core(pha4pgsql.vote, pha4pgsql.pgsql)
+REAL = Core(*(importlib.import_module(f"pha4pgsql.{name}") for name in Core._fields))
 
 
 def mutated(*edits: tuple[str, str, str]) -> Core:
     """Copies of the modules with (module, old text, new text) replaced; the old text must be there exactly once."""
-    texts = {name: Path(str(getattr(REAL, name).__file__)).read_text(encoding="utf-8") for name in ("vote", "pgsql")}
+    texts = {name: Path(str(getattr(REAL, name).__file__)).read_text(encoding="utf-8") for name in Core._fields}
     for module, old, new in edits:
         if texts[module].count(old) != 1:
             raise LookupError(f"{texts[module].count(old)} places in {module}.py read {old!r}: bring the mutation up to date")
         if old == new:
             raise LookupError(f"the mutation of {old!r} in {module}.py changes nothing: bring it up to date")
         texts[module] = texts[module].replace(old, new)
-    names = {"vote": "pha4pgsql_mutant_vote", "pgsql": "pha4pgsql_mutant_pgsql"}
-    modules = {name: types.ModuleType(names[name]) for name in texts}
-    sys.modules[names["vote"]] = modules["vote"]
+    modules = {name: types.ModuleType(f"pha4pgsql_mutant_{name}") for name in texts}
+    sys.modules.update({copy.__name__: copy for copy in modules.values()})
     try:
-        for name in ("vote", "pgsql"):
-            text = texts[name].replace("from pha4pgsql.vote import", f"from {names['vote']} import")
-            exec(compile(text, f"<mutated {name}>", "exec"), modules[name].__dict__)  # noqa: S102 - our own source
+        for name, copy in modules.items():
+            text = OURS.sub(r"from pha4pgsql_mutant_\1 import", texts[name])
+            exec(compile(text, f"<mutated {name}>", "exec"), copy.__dict__)  # noqa: S102 - our own source
     finally:
-        del sys.modules[names["vote"]]
-    return Core(modules["vote"], modules["pgsql"])
+        for copy in modules.values():
+            del sys.modules[copy.__name__]
+    return Core(**modules)
+
+
+OURS = re.compile(rf"from pha4pgsql\.({'|'.join(Core._fields)}) import")
 
 
 # -- the ground truth --------------------------------------------------------------------------------------------
@@ -321,18 +329,18 @@ class World:
             node.state = State(term, (Era(timeline, Lsn(start), term),), reign=term if node.name == first else NEVER)
             node.state = node.state._replace(roster=self.rules.roster) if listed else node.state
             node.older = node.state
-            node.names = node.session = node.checkpointer = self.core.pgsql.quorum_names(self.rules, node.name)
+            node.names = node.session = node.checkpointer = self.core.standby_names.quorum_names(self.rules, node.name)
             node.run, node.round = Run.STANDBY, 2
         primary = self.nodes[first]
         primary.run, primary.promotion = Run.PRIMARY, promotion
         for name in others:
-            slot = self.core.pgsql.slot_name(self.rules.slot_prefix, term, name)
+            slot = self.core.sight.slot_name(self.rules.slot_prefix, term, name)
             primary.slots.add(slot)
             self.nodes[name].follows = Upstream(first, slot)
             self.connect(self.nodes[name])
             self.stream(self.nodes[name], 9)
         for node in self.nodes.values():
-            self.publish(node, self.core.pgsql.my_vote(self.scene(node)))
+            self.publish(node, self.core.shown.my_vote(self.scene(node)))
         for node in self.nodes.values():
             self.hear_all(node)
 
@@ -406,15 +414,15 @@ class World:
 
     def task(self, name: str, kind: str, candidate: str = "", *, watcher: bool = False) -> Task:
         """Begin a procedure, by the agent or by pgwatch. `monitor` is follow or reign, by what runs; `answer` wants the candidate."""
-        node, core = self.nodes[name], self.core.pgsql
+        node, core = self.nodes[name], self.core
         if kind == "monitor":
             kind = "reign" if node.run is Run.PRIMARY else "follow"
         if kind == "answer":
 
             def beginning(scene: Scene) -> Procedure:
-                return core.answer(scene, Ballot(scene.round, candidate))  # type: ignore[no-any-return]
+                return core.pgsql.answer(scene, Ballot(scene.round, candidate))  # type: ignore[no-any-return]
         else:
-            beginning = getattr(core, kind)
+            beginning = getattr(core.duties if kind in ("reign", "tend") else core.pgsql, kind)
         task = Task(node, kind, beginning)
         if watcher or kind == "watch":
             node.watcher = task
@@ -841,10 +849,12 @@ class World:
 
     def copy(self, node: Node, source: Node, *, until: int = 3, rewind: bool = False) -> bool:
         """Make the database a copy of a primary: the state file first, then the bytes, then no mark; or stop after one or two of these."""
-        core, how = self.core.pgsql, "rewind" if rewind else "clone"
+        core, how = self.core, "rewind" if rewind else "clone"
         if node.run is not Run.DOWN or node.lock or not node.up or not self.linked(source, node):
             return False
-        if core.reigning(self.scene(node)) != source.name or not self.run(node, lambda scene: core.begin_copy(scene, how, rewind=rewind)):
+        if core.sight.reigning(self.scene(node)) != source.name:
+            return False
+        if not self.run(node, lambda scene: core.copying.begin_copy(scene, how, rewind=rewind)):
             return False
         if until < 2:
             return False
@@ -859,7 +869,7 @@ class World:
         node.slots = set()
         if until < 3:
             return False
-        done = self.run(node, lambda scene: core.end_copy(scene, how, SYSTEM))
+        done = self.run(node, lambda scene: core.copying.end_copy(scene, how, SYSTEM))
         self.check_labels(node)
         return done
 
