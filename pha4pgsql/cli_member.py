@@ -377,17 +377,15 @@ def _admit(node: str) -> None:
 
 
 def _configure(node: str, say: Say, *, member: bool, off: bool) -> None:
-    """Change the wish, under maintenance where it is a parameter of what runs; again when somebody else changed the configuration meanwhile."""
-    for _ in range(setup.ATTEMPTS):
-        ground = look()
+    """Change the wish, under maintenance where it is a parameter of what runs."""
+
+    def edit(ground: Ground) -> Element:
         wished = [name for name in ground.wished if name != node] + ([node] if member else [])
         setup.refuse_list(ground.site.cluster, ground.name, ground.wished, wished)
         new = cib.with_value(ground.tree, ground.primitives, "node_list", " ".join(wished))
-        new = cib.with_ban(new, ground.clones, node) if off else new
-        setup.verify(new)
-        if setup.push_under(list(ground.clones), ground.held, ground.tree, new, say):
-            return
-    raise ClusterRefusal("the cluster's configuration is being changed by somebody else", "run the command again")
+        return cib.with_ban(new, ground.clones, node) if off else new
+
+    _change(edit, lambda ground, new: setup.push_under(list(ground.clones), ground.held, ground.tree, new, say))
 
 
 def _streams(node: str) -> str:
@@ -485,13 +483,17 @@ def with_sizes(tree: Element, ground: Ground) -> Element:
     return tree
 
 
-def _change(edit: Callable[[Ground], Element]) -> None:
+def _push(ground: Ground, new: Element) -> bool:
+    return setup.push(ground.tree, new)
+
+
+def _change(edit: Callable[[Ground], Element], push: Callable[[Ground, Element], bool] = _push) -> None:
     """Change the configuration in one step; again when somebody else changed it meanwhile."""
     for _ in range(setup.ATTEMPTS):
         ground = look()
         new = edit(ground)
         setup.verify(new)
-        if setup.push(ground.tree, new):
+        if push(ground, new):
             return
     raise ClusterRefusal("the cluster's configuration is being changed by somebody else", "run the command again")
 
