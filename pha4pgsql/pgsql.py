@@ -176,6 +176,22 @@ def watch(scene: Scene) -> Procedure:
     return Outcome(True)
 
 
+def waited_for(scene: Scene) -> bool:
+    """Whether the primary loses its last standby with this node, and needs its voice to go on alone: until the word is stored here.
+
+    A node that is put into standby has no voice afterwards, but what it has stored goes on to count.
+    """
+    primary, rules = reigning(scene), scene.rules
+    if not primary or primary not in scene.online or scene.only_reads or not synchronous(rules) or rules.confirming.strict:
+        return False
+    vote = scene.vote(primary)
+    if vote.said.owner == primary and vote.said.term == vote.reign:
+        return scene.state.said != vote.said
+    others = [node for node in rules.confirming.members if node not in (scene.me, primary) and node in scene.online]
+    serving = [node for node in others if (scene.attribute(node, attribute_name(rules, "status")) or "").startswith("HS:")]
+    return len(serving) < rules.confirming.k
+
+
 # -- standby -----------------------------------------------------------------------------------------------------
 
 

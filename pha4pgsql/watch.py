@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Callable
 from pha4pgsql import chronicle, duties, pacemaker, pgsql, postgres, rejoin, resident, system
 from pha4pgsql.ocf import Code, exit_reason, log
 from pha4pgsql.site import MOVING, Scope, Site
-from pha4pgsql.words import NEVER, Failure, Scene
+from pha4pgsql.words import NEVER, Failure, Run, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,10 @@ DOWN_PAUSE = 0.2
 """Seconds between two looks at the votes while PostgreSQL is down: a candidate may be waiting for our answer."""
 UP_PAUSE = 1.0
 """Seconds between two looks while PostgreSQL runs: only a statement about going alone can concern us."""
+PARTING = 3.0
+"""Seconds that PostgreSQL may take to begin to end when the watcher is stopped: Pacemaker stops both at once."""
+LAST_WORD = 8.0
+"""Seconds for which the end of the last voice waits until a primary has said that it goes on alone."""
 
 
 def record(level: str, text: str) -> None:
@@ -53,7 +57,29 @@ def start(settings: Settings, context: Context) -> int:
 
 
 def stop(settings: Settings, context: Context) -> int:
-    """End the watcher."""
+    """End the watcher, when nobody waits for its voice."""
+    try:
+        speak_last(settings, context)
+    except Failure as failure:
+        log("WARNING", failure.message)
+    return _end(settings, context)
+
+
+def speak_last(settings: Settings, context: Context) -> None:
+    """Where PostgreSQL ends with the watcher and the primary has no other standby: wait until it goes on alone, which it needs a voice for."""
+    began, said = time.monotonic(), False
+    while time.monotonic() < min(began + LAST_WORD, context.deadline - 5.0):
+        site = Site(settings, context, log)
+        scene = site.look(site.instance(disk=False))
+        if not pgsql.waited_for(scene) or (scene.instance.run is not Run.DOWN and time.monotonic() > began + PARTING):
+            return
+        if not said:
+            log("INFO", "this is the last voice beside the primary: waiting until that has said that it goes on alone")
+            said = True
+        time.sleep(DOWN_PAUSE)
+
+
+def _end(settings: Settings, context: Context) -> int:
     if resident.end(_prefix(settings), context.deadline):
         return Code.SUCCESS
     exit_reason("the watcher did not end in time")
@@ -67,7 +93,7 @@ def monitor(settings: Settings, context: Context) -> int:
     if postgres.read_text(f"{_prefix(settings)}.settings") == _mark(settings):
         return Code.SUCCESS
     log("INFO", "the parameters have changed: the watcher begins anew")
-    return stop(settings, context) or start(settings, context)
+    return _end(settings, context) or start(settings, context)
 
 
 def _mark(settings: Settings) -> str:

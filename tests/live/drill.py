@@ -353,8 +353,8 @@ def change_of_role(drill: Drill, fault: str) -> None:
     assert drill.status()["vips"]["vip-master"] == new
 
 
-def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
-    """Lose the primary while it has WAL which no standby got; returns the old and the new primary.
+def diverge(drill: Drill, fault: str = "kill-postgres", *, last: str = "select 1") -> tuple[str, str]:
+    """Lose the primary while it has WAL which no standby got, and after a `last` statement; returns the old and the new primary.
 
     A primary that was killed and is back in time to answer is the furthest of all and may win again; then it is killed once more.
     """
@@ -364,6 +364,7 @@ def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
     stuck = drill.lab.popen(old, ["psql", "-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-c", "create table lost as select 1"])
     waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%lost%'"
     drill.until(lambda: drill.sql(old, waiting) != "0", "it waits")
+    assert drill.sql(old, last) == "1", last
     drill.lab.act(fault, old)
     stuck.kill()
     stuck.communicate()
@@ -373,7 +374,7 @@ def diverge(drill: Drill, fault: str = "kill-postgres") -> tuple[str, str]:
     print(f"{old} was back in time, and won again")
     drill.healthy()
     drill.ask(drill.lab.writer_vip, "drop table lost")
-    return diverge(drill, fault)
+    return diverge(drill, fault, last=last)
 
 
 def alone(drill: Drill) -> tuple[str, list[str]]:

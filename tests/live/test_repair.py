@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from drill import Drill
 
-PLAN = Plan("live-repair", fencing=False, settings=(("pgsql_auto_rejoin", "no"),))
+ARCHIVE, FAST = "/pgsql/archive", "/pgsql/fast"
+
+PLAN = Plan("live-repair", fencing=False, settings=(("pgsql_auto_rejoin", "no"), ("pgsql_restore_command", f"cp {ARCHIVE}/%f %p")))
 """Without fencing: the link of a node that copies is cut, and it should live."""
 
 pytestmark = pytest.mark.timeout(240)
@@ -26,9 +28,9 @@ SLOWLY = ("--yes", "--max-rate", "2M")
 """A copy of the practice cluster's database takes about ten seconds at this rate."""
 
 
-def refused(drill: Drill) -> tuple[str, str]:
+def refused(drill: Drill, *, last: str = "select 1") -> tuple[str, str]:
     """A node that has what the primary lacks, and whose start is refused with the seed's words; the node, the primary."""
-    old, new = diverge(drill)
+    old, new = diverge(drill, last=last)
     drill.until(lambda: old in drill.diverged() and not drill.runs(old), f"the start of {old} is refused")
     return old, new
 
@@ -43,6 +45,12 @@ def follows(drill: Drill, node: str, primary: str) -> None:
     drill.until(lambda: drill.sql(node, f"select 1 from seen where at = '{row.splitlines()[-1]}'") == "1", "a new row arrives")  # noqa: S608
 
 
+def do(drill: Drill, node: str, *statements: str) -> None:
+    """Statements on a node, each by itself, that have to succeed."""
+    for statement in statements:
+        drill.must(node, "psql", "-XAtq", "-h", "127.0.0.1", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statement, "postgres")
+
+
 def attribute(drill: Drill, node: str, name: str) -> str:
     done = drill.lab.run(drill.up[0], ["attrd_updater", "-Q", "-n", name, "-N", node])
     return done.out.partition('value="')[2].partition('"')[0]
@@ -53,12 +61,12 @@ def test_rewind(drill: Drill) -> None:
     with drill.writing() as writing:
         old, new = refused(drill)
         drill.must(old, "sh", "-c", f"echo '# of this node' >> {PGDATA}/postgresql.conf")
-        drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication nosuperuser", "postgres")
+        do(drill, new, "alter role replication nosuperuser")
         done = drill.lab.run(old, [REWIND, "--yes"])
         assert done.code == 1, done
         lines = re.findall(r"GRANT [^;]*;", done.err)
         assert len(lines) == 5, done
-        drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", " ".join(lines), "postgres")
+        do(drill, new, *lines)
         shown = drill.must(old, REWIND, "--dry-run")
         print(shown.out)
         assert "no      " not in shown.out
@@ -75,8 +83,58 @@ def test_rewind(drill: Drill) -> None:
     assert len(kept) > 1, kept
     assert "COMMIT" in drill.must(old, "cat", "/root/kept/records.txt").out
     assert attribute(drill, old, "pgsql-repair") == ""
-    drill.must(new, "psql", "-h", "127.0.0.1", "-U", "postgres", "-c", "alter role replication superuser", "postgres")
+    do(drill, new, "alter role replication superuser")
     assert drill.lost(writing) == []
+
+
+def test_wal_that_is_gone_comes_from_the_archive(drill: Drill) -> None:
+    """A primary recycles what it wrote before its last checkpoint but one, and pg_rewind wants the WAL back to the last common checkpoint."""
+    primary = drill.primary()
+    do(
+        drill,
+        primary,
+        "checkpoint",
+        "create table gap as select 1",
+        "select pg_switch_wal()",
+        "create table gap_2 as select 1",
+        "select pg_switch_wal()",
+    )
+    old, new = refused(drill, last="checkpoint; select 1")
+    control = drill.must(old, "pg_controldata", PGDATA).out
+    needed = control.partition("REDO WAL file:")[2].split()[0]
+    gone = [name for name in drill.must(old, "ls", f"{PGDATA}/pg_wal").out.split() if len(name) == 24 and name < needed]
+    assert len(gone) > 1, (gone, needed)
+    drill.must(old, "install", "-d", "-o", "postgres", f"{ARCHIVE}.away")
+    drill.must(old, "mv", *(f"{PGDATA}/pg_wal/{name}" for name in gone), f"{ARCHIVE}.away")
+    done = drill.lab.run(old, [REWIND, "--yes"], timeout=60)
+    print(done.err)
+    assert (done.code, "could not" in done.err, "nothing was changed" in done.err) == (1, True, True), done
+    drill.must(old, "mv", f"{ARCHIVE}.away", ARCHIVE)
+    done = drill.must(old, REWIND, "--yes", timeout=120)
+    assert done.out == f"slave recovery of {old} successed\n"
+    follows(drill, old, new)
+
+
+def test_tablespaces(drill: Drill) -> None:
+    """pg_rewind takes them back, too; a new copy wants their places empty, because pg_basebackup does, and says what to do."""
+    for name in drill.lab.members:
+        drill.must(name, "install", "-d", "-o", "postgres", "-g", "postgres", FAST)
+    primary = drill.primary()
+    do(drill, primary, f"create tablespace fast location '{FAST}'", "create table quick tablespace fast as select generate_series(1, 1000) as n")
+    old, new = refused(drill, last="set synchronous_commit = local; update quick set n = -n; select 1")
+    drill.must(old, REWIND, "--yes", timeout=120)
+    follows(drill, old, new)
+    assert drill.sql(old, "select sum(n) from quick") == "500500"
+    drill.healthy()
+    old, new = refused(drill)
+    done = drill.lab.run(old, [REBUILD, "--yes"], timeout=60)
+    print(done.err)
+    assert (done.code, f"mv {FAST} aside" in done.err) == (1, True), done
+    drill.must(old, "mv", FAST, f"{FAST}.before")
+    drill.must(old, "install", "-d", "-o", "postgres", "-g", "postgres", FAST)
+    drill.must(old, REBUILD, "--yes", timeout=120)
+    follows(drill, old, new)
+    assert drill.sql(old, "select sum(n) from quick") == "500500"
 
 
 def test_rebuild_from_a_standby(drill: Drill) -> None:

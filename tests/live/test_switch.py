@@ -135,6 +135,23 @@ def test_standby_and_back(drill: Drill) -> None:
     assert drill.primary() == primary
 
 
+def test_no_standby_is_left(drill: Drill) -> None:
+    """The last one's voice stays until the primary has said that it goes on alone: writes pause, they do not end (sync_strict=false)."""
+    primary = drill.primary()
+    others = [name for name in drill.lab.members if name != primary]
+    with drill.writing() as writing:
+        for other in others:
+            assert run(drill, primary, "cls_standby_node", "--yes", other).out == f"{other} is in standby\n"
+        writing.wait(20)
+        assert drill.names(primary) == ""
+        for other in others:
+            assert run(drill, primary, "cls_unstandby_node", other).out == f"{other} is in service\n"
+        drill.healthy()
+        writing.wait(20)
+    assert drill.lost(writing) == []
+    assert drill.primary() == primary
+
+
 @pytest.mark.drill
 def test_pacemaker_lets_a_node_or_all_alone(drill: Drill) -> None:
     """PostgreSQL may end meanwhile, and Pacemaker starts it only afterwards."""

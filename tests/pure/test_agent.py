@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pha4pgsql import agent, postgres, vote
+from pha4pgsql import agent, pgsql, postgres, vote
 from pha4pgsql.ocf import Code
 from pha4pgsql.settings import Context, Settings
 from pha4pgsql.site import Site
-from pha4pgsql.words import Ballot, Mode, State
+from pha4pgsql.words import Ballot, Instance, Lsn, Mode, Rules, Run, Scene, State, Statement, Vote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +41,40 @@ def test_slow_is_not_dead(tmp_path: Path, seconds: float, state: State, code: Co
     assert (tmp_path / "pgsql.silent").exists()
     postgres.forget_silence(settings)
     assert not (tmp_path / "pgsql.silent").exists()
+
+
+TERM = Ballot(2, "node1")
+PARTING = Scene(
+    "node2",
+    Rules("pgsql", ("node1", "node2", "node3"), Mode.SYNC, 1),
+    State(TERM),
+    Instance(Run.DOWN, Lsn(500)),
+    votes=(("node1", Vote(TERM, reign=TERM)),),
+    online=frozenset(("node1", "node2", "node3")),
+    attributes=((("node3", "pgsql-status"), "STOP"),),
+)
+ALONE = Statement(TERM, 1, "node1")
+
+
+@pytest.mark.parametrize(
+    ("scene", "expected"),
+    [
+        (PARTING, True),
+        (PARTING._replace(votes=(("node1", Vote(TERM, reign=TERM, said=ALONE)),)), True),
+        (PARTING._replace(votes=(("node1", Vote(TERM, reign=TERM, said=ALONE)),), state=State(TERM, said=ALONE)), False),
+        (PARTING._replace(attributes=((("node3", "pgsql-status"), "HS:async"),)), False),
+        (PARTING._replace(attributes=((("node3", "pgsql-status"), "HS:async"),), online=frozenset(("node1", "node2"))), True),
+        (PARTING._replace(votes=(("node1", Vote(TERM)),)), False),
+        (PARTING._replace(online=frozenset(("node2", "node3"))), False),
+        (PARTING._replace(wish=Rules("pgsql", ("node1", "node2", "node3"), Mode.SYNC, 1, strict=True)), False),
+        (PARTING._replace(wish=Rules("pgsql", ("node1", "node2", "node3"), Mode.ASYNC)), False),
+        (PARTING._replace(me="node4", wish=Rules("pgsql", ("node1", "node2", "node3"), Mode.SYNC, 1, readers=("node4",))), False),
+    ],
+    ids=[
+        "the last standby", "not stored yet", "stored", "another standby serves", "its node is gone", "no primary", "the primary is gone",
+        "strict", "async", "who only reads",
+    ],
+)  # fmt: skip
+def test_the_last_voice_is_waited_for(scene: Scene, expected: bool) -> None:  # noqa: FBT001
+    """A primary needs k voices beside its own to go on alone, so the last one stays until its word is stored."""
+    assert pgsql.waited_for(scene) is expected
