@@ -4,6 +4,7 @@ Nothing is forgotten that keeps two histories apart: promises and terms stay. Wh
 says in place of the lost member that it is not alone any more, by a statement newer than its own, which the other members take over as they do
 from any primary. A damaged state file is replaced by one that has promised more than anybody shows. The file as it was is kept beside it.
 The election afterwards is the ordinary one: the furthest of those who are left.
+With --no-data the operator says the other thing of which nobody else can be sure: that this node's data are lost, so that it answers with nothing.
 Exit codes: 0 done, 1 not reached, 10 refused, 11 another one or nobody became primary, 100 wrong usage,
 101 the cluster cannot be asked on this node, 102 no quorum, 130 interrupted.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,8 +21,8 @@ from pha4pgsql import arguments, cli, cli_start, cli_status, pacemaker, postgres
 from pha4pgsql.checks import Check, must
 from pha4pgsql.procedure import NotReached, Plan, Step
 from pha4pgsql.settings import Context, of_parameters
-from pha4pgsql.site import Site, rules_of
-from pha4pgsql.words import NEVER, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
+from pha4pgsql.site import Scope, Site, rules_of
+from pha4pgsql.words import GIVEN_UP, NEVER, NOTHING, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
 
 if TYPE_CHECKING:
     import argparse
@@ -102,21 +104,29 @@ def _context(settings: Settings) -> Context:
 
 def checks(ground: Ground, target: str) -> list[Check]:
     """What must be so: no primary, enough members left, and the target among those who have most."""
-    primaries = ground.site.cluster.where(ground.site.named.primitive, "promoted")
-    acting = [node for node, one in ground.votes.items() if one.reign != NEVER and node in ground.site.cluster.online]
-    found = list(dict.fromkeys([*primaries, *acting]))
     return [
         *cli_start.managed(ground.site),
-        must(
-            "there is no primary", not found, f"{' and '.join(found)} is primary: nothing has to be reset",
-            "cls_online_switch makes another one primary", REFUSED,
-        ),
-        must(
-            f"this node ({ground.here}) is a member", ground.here in ground.rules.members,
-            f"{ground.here} is no member, the members are {' '.join(ground.rules.members)}", "run it on a member", REFUSED,
-        ),
-        *(_holdings(ground, target) if not found else []),
-    ]  # fmt: skip
+        _no_primary(ground, "cls_online_switch makes another one primary"),
+        _is_member(ground),
+        *(_holdings(ground, target) if not _acting(ground) else []),
+    ]
+
+
+def _acting(ground: Ground) -> list[str]:
+    """The nodes that Pacemaker or their own votes show as primary."""
+    primaries = ground.site.cluster.where(ground.site.named.primitive, "promoted")
+    acting = [node for node, one in ground.votes.items() if one.reign != NEVER and node in ground.site.cluster.online]
+    return list(dict.fromkeys([*primaries, *acting]))
+
+
+def _no_primary(ground: Ground, hint: str) -> Check:
+    found = _acting(ground)
+    return must("there is no primary", not found, f"{' and '.join(found)} is primary: nothing has to be reset", hint, REFUSED)
+
+
+def _is_member(ground: Ground) -> Check:
+    seen = f"{ground.here} is no member, the members are {' '.join(ground.rules.members)}"
+    return must(f"this node ({ground.here}) is a member", ground.here in ground.rules.members, seen, "run it on a member", REFUSED)
 
 
 def _holdings(ground: Ground, target: str) -> list[Check]:
@@ -127,7 +137,8 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
     return [
         must(
             f"{need} of {len(ground.rules.members)} members are here and show what they hold", len(left) >= need,
-            f"only {' '.join(left) or 'nobody'} shows what it holds", "start Pacemaker on another member; an election needs so many answers", REFUSED,
+            f"only {' '.join(left) or 'nobody'} shows what it holds",
+            "start Pacemaker on another member; an election needs so many answers. Where data are lost for good: cls_reset_master --no-data", REFUSED,
         ),
         must(
             f"{ground.rules.voices_needed} voices are here, the row of the distributed lock counted", voices >= ground.rules.voices_needed,
@@ -147,7 +158,8 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
 def holdings(ground: Ground) -> str:
     """Each member in a line: the term of its last record and where its WAL ends."""
     return ", ".join(
-        f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left
+        f"{node} nothing" if node in ground.left and ground.left[node].lsn == NOTHING
+        else f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left
         else f"{node} is here, but its state file is damaged" if node == ground.here and ground.state is None else f"{node} is not here"
         for node in ground.rules.members
     )  # fmt: skip
@@ -187,6 +199,7 @@ def reset(argv: Sequence[str]) -> int:
     """cls_reset_master: the command line."""
     parser = arguments.Parser("cls_reset_master", description="Give up what a lost member alone has, and let the others have a primary again.")
     parser.add_argument("master", nargs="?", default="", help="the new primary (default: who has most)")
+    parser.add_argument("--no-data", action="store_true", help="say that the data of this node are lost, so that elections count it with nothing")
     procedure.options(parser, timeout=WAIT)
     return cli.main(parser, _reset, argv)
 
@@ -194,12 +207,98 @@ def reset(argv: Sequence[str]) -> int:
 def _reset(options: argparse.Namespace) -> int:
     cli.need_root()
     say, ground = procedure.stopwatch(), _look()
+    if options.no_data:
+        return _give_up(ground, options, say)
     target = options.master or next(iter(ground.furthest), "")
     wanted = [*steps(ground, target, options.timeout, say), _last(target, options.timeout, say, chosen=bool(options.master))]
     plan = Plan(checks(ground, target), wanted, risk(ground, target) if ground.left else "", insists=True)
     if procedure.perform(plan, options, say):
         print(f"master reset and startup successed, the master is {next(iter(_primaries()), target)}")
     return 0
+
+
+# ---------------------------------------------------------------- a node without data
+
+
+def _give_up(ground: Ground, options: argparse.Namespace, say: Say) -> int:
+    """Here nothing is left: with that said the others may be enough."""
+    missing = missing_answers(ground)
+    wanted = [
+        Step(f"write into the state file of {ground.here} that it holds nothing", lambda: _say_nothing(ground.here), _says_nothing(ground)),
+        *([Step("wait until somebody is primary", lambda: _await("", options.timeout, say))] if not missing else []),
+    ]
+    plan = Plan(no_data_checks(ground, options.master), wanted, no_data_risk(ground), insists=True)
+    if not procedure.perform(plan, options, say):
+        return 0
+    if missing:
+        print(f"{ground.here} holds nothing, and says so in elections; {missing} more members have to answer")
+        print("HINT: bring back another member, or run cls_reset_master --no-data there, too", file=sys.stderr)
+        return 0
+    print(f"{ground.here} holds nothing, and says so in elections; the master is {next(iter(_primaries()), 'nobody')}")
+    print(f"HINT: on {ground.here}: cls_rebuild_slave", file=sys.stderr)
+    return 0
+
+
+def _says_nothing(ground: Ground) -> bool:
+    return ground.state is not None and ground.state.given_up
+
+
+def missing_answers(ground: Ground) -> int:
+    """How many members an election lacks, this node counted as one that holds nothing."""
+    return max(0, ground.rules.answers_needed - len({*ground.left, ground.here}))
+
+
+def no_data_checks(ground: Ground, named: str) -> list[Check]:
+    """There is no primary to copy from, no database here, and somebody else who has one."""
+    settings = of_parameters(ground.site.named.parameters, ground.site.named.primitive)
+    others = [node for node in ground.left if node != ground.here and ground.left[node].lsn != NOTHING]
+    half = ground.state is not None and bool(ground.state.mark)
+    data = f"something is in {settings.datadir}, and it may be the only copy of what was confirmed last"
+    return [
+        must(
+            "--no-data is about this node", named in ("", ground.here), f"{named} was named", f"on {named}: cls_reset_master --no-data",
+            arguments.USAGE,
+        ),
+        *cli_start.managed(ground.site),
+        _no_primary(ground, f"on {ground.here}: cls_rebuild_slave makes it a copy"),
+        _is_member(ground),
+        must("PostgreSQL does not run here", postgres.postmaster(settings) is None, "it runs", "cls_status shows what this node does", REFUSED),
+        must(
+            f"{settings.datadir} is empty", half or not os.path.isdir(settings.datadir) or not os.listdir(settings.datadir), data,
+            f"bring it up: cls_cleanup; cls_status shows why it does not start. If it is useless: mv {settings.datadir} {settings.datadir}.useless",
+            REFUSED,
+        ),
+        must(
+            f"the state file of {ground.here} can be read", ground.state is not None, "it is damaged",
+            f"mv {settings.tmpdir}/{settings.resource}.state aside; what it has promised is lost with it", REFUSED,
+        ),
+        must("another member shows what it holds", bool(others), "nobody does", "start Pacemaker where the data are", REFUSED),
+    ]  # fmt: skip
+
+
+def no_data_risk(ground: Ground) -> str:
+    """What is lost, by name."""
+    gone = [node for node in ground.rules.members if node not in ground.left and node != ground.here]
+    lines = [f"what each member holds: {holdings(ground)}"]
+    if gone:
+        lines.append(f"{' '.join(gone)} must be off, or without data, too: what only {' or '.join(gone)} has is not waited for any more")
+    only = " and ".join([*gone, ground.here])
+    lines.append(f"LOST FOR EVER: what only {only} had; bring back the disk that has it instead, if there is one (is it only not mounted?)")
+    return "\n".join(lines)
+
+
+def _say_nothing(here: str) -> None:
+    """Under the node's lock; a second time it changes nothing."""
+    from pha4pgsql import copying, repair
+
+    settings = of_parameters(cli.look().named.parameters, cli.look().named.primitive)
+    mark = f"{GIVEN_UP} by cls_reset_master at {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    outcome = repair.fresh(settings, here).drive(lambda scene: copying.give_up(scene, mark), scope=Scope.VOTES)
+    if not outcome.ok:
+        raise ClusterRefusal(outcome.reason)
+
+
+# ---------------------------------------------------------------- steps
 
 
 def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pha4pgsql import ipvs, lock_row, pacemaker, replicas, text, vote
 from pha4pgsql.settings import of_parameters
 from pha4pgsql.site import rules_of
-from pha4pgsql.words import NEVER, EnvironmentFailure, Failure
+from pha4pgsql.words import NEVER, NOTHING, EnvironmentFailure, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +170,8 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     info = sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", "")
     told = Told(
         timelines, (), notes(shown, rules(named), primaries, info, heard, asked.names), pool(sight.cluster, named, sight.here, timeout), asked,
-        {node: str(one.lsn) for node, one in shown.items() if one.lsn}, _attribute(f"{named.primitive}-repair", timeout),
+        {node: str(one.lsn) if one.lsn != NOTHING else "no data" for node, one in shown.items() if one.lsn},
+        _attribute(f"{named.primitive}-repair", timeout),
         change=change(shown, rules(named), primaries),
     )  # fmt: skip
     if not asked.answered or asked.standby or asked.timeline is None:

@@ -62,6 +62,21 @@ def copied(scene: Scene, mark: str, *, rewind: bool) -> State | str:
     return store(new, vote.said) or new
 
 
+def give_up(scene: Scene, mark: str) -> Procedure:
+    """Say for an operator that the data of this node are lost: it holds nothing, and answers ballots so. What it has promised it keeps.
+
+    Elections count such an answer as they count that of a member which is behind everybody. What only the lost data had is lost with them.
+    """
+    if reigning(scene):
+        return Outcome(False, f"{reigning(scene)} is primary: nothing has to be given up, this node can be made a copy")
+    if scene.instance.run is not Run.DOWN or (scene.instance.system_identifier and not scene.state.mark):
+        here = f"PostgreSQL is {scene.instance.run.value}, system identifier {scene.instance.system_identifier or 'unknown'}"
+        return Outcome(False, f"a database is here ({here}): its data are not lost")
+    state = scene.state._replace(eras=(), pending=NEVER, beyond=0, reign=NEVER, mark=mark)
+    yield [Store(state), Publish(my_vote(scene._replace(state=state)))]
+    return Outcome(True)
+
+
 def recover(scene: Scene) -> Procedure:
     """Bring a database that crashed to a clean end before it is rewound: as a standby of nobody, so that no WAL is written. No mark yet.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pha4pgsql.duties import NOT_YET, PATIENCE, ROW_PAUSE, confirmed, missing_slots, steer
-from pha4pgsql.shown import Look, attributes, enrolled, my_vote, next_round, set_attributes, settle, show, tell, wishes_left
+from pha4pgsql.shown import Look, attributes, enrolled, held, my_vote, next_round, set_attributes, settle, show, tell, wishes_left
 from pha4pgsql.sight import (
     MARGIN,
     RAISED,
@@ -118,11 +118,11 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
     if isinstance(promised, str) or scene.instance.receiving or scene.instance.run is Run.PRIMARY:
         return Outcome(False, promised if isinstance(promised, str) else f"the WAL receiver did not end, ballot {ballot} is not answered")
     scene = yield [Store(enrolled(scene, promised))]
-    while scene.instance.lsn is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
+    while held(scene) is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
         scene = yield []
-    if scene.instance.lsn is None or scene.state.promised != ballot or scene.instance.upstream is not None:
+    end = held(scene)
+    if end is None or scene.state.promised != ballot or scene.instance.upstream is not None:
         return Outcome(False, "the end of the local WAL could not be found out")
-    end = scene.instance.lsn
     said = Answer(ballot, term_at(scene.state.eras, end), end, scene.instance.timeline, scene.instance.system_identifier)
     steps: list[Action] = [Publish(my_vote(scene, answer=said))]
     if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):

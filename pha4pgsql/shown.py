@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pha4pgsql.sight import attribute_name, is_bound, priority, stays, tagged, wished
 from pha4pgsql.standby_names import NOBODY, named_in
 from pha4pgsql.vote import enrol, resolve
-from pha4pgsql.words import NEVER, Action, Answer, Attributes, Follower, Lsn, Mode, Properties, Publish, Run, Scene, State, Store, Vote, Wish
+from pha4pgsql.words import NEVER, NOTHING, Action, Answer, Attributes, Follower, Lsn, Mode, Properties, Publish, Run, Scene, State, Store, Vote, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,15 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
         state.reign if acting else NEVER,
         state.said,
         answer or kept,
-        (instance.lsn or Lsn(0)) if frozen and not state.mark else Lsn(0),
+        (held(scene) or Lsn(0)) if frozen else Lsn(0),
         instance.system_identifier,
         state.roster,
     )
+
+
+def held(scene: Scene) -> Lsn | None:
+    """The end of the local WAL as elections count it; None: not known, or the data are not whole."""
+    return NOTHING if scene.state.given_up else None if scene.state.mark else scene.instance.lsn
 
 
 def show(scene: Scene) -> list[Action]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOVING = ("starting", "stopping")
 """Roles that end by themselves."""
 
+NO_DATA = "data directory .*: no such file|is not a data directory"
+"""How a start fails where there is no database."""
 OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
 """Commands that act on one set."""
 
@@ -103,6 +105,8 @@ def _primary(report: Report) -> Iterator[Trouble]:
         hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
         hint = f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
         lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
+        empty = " ".join(sorted({one.node for one in report.view.failed if re.search(NO_DATA, one.reason)}))
+        lost += f"; if the data are lost for good, on {empty}: cls_reset_master --no-data --dry-run" if empty else ""
         yield Trouble(State.DOWN, why, hint + lost)
         return
     if len(promoted) > 1:
@@ -287,7 +291,7 @@ def mending(failed: FailedAction, *, by_itself: bool) -> str:
         return f"on {failed.node}: cls_repair_by_pg_rewind, or cls_rebuild_slave where that is not possible"
     if "state file" in failed.reason and "damaged" in failed.reason:
         return f"cls_stop; on {failed.node}: cls_reset_master --yes, then cls_rebuild_slave"
-    if re.search("no copy of|not whole|data directory .*: no such file|is not a data directory|configuration file .* is not there", failed.reason):
+    if re.search(f"no copy of|not whole|{NO_DATA}|configuration file .* is not there", failed.reason):
         return f"on {failed.node}: cls_rebuild_slave"
     return f"correct the cause, then: cls_cleanup {resource}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql.words import NEVER, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Lsn, Mode, Roster, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, NOTHING, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Lsn, Mode, Roster, Rules, State, Statement, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -205,7 +205,7 @@ def _without_file(lost: Iterable[str]) -> str:
 
 def _objection(answers: Mapping[str, Answer], mine: Answer) -> str:
     """Why these answers cannot be compared, or empty."""
-    strangers = sorted(node for node, answer in answers.items() if answer.system_identifier != mine.system_identifier)
+    strangers = sorted(node for node, answer in answers.items() if answer.lsn != NOTHING and answer.system_identifier != mine.system_identifier)
     return f"{' '.join(strangers)}: not a copy of this database (system identifiers differ)" if strangers else ""
 
 
@@ -266,7 +266,7 @@ def await_timeline(state: State, term: Ballot, end: Lsn, timelines: Iterable[int
 
 def promise(state: State, ballot: Ballot) -> State | str:
     """The state that promises this ballot, or why it is not promised."""
-    if state.mark:
+    if state.mark and not state.given_up:
         return f"the data directory is not whole: {state.mark}"
     if state.reign != NEVER:
         return f"this node acts as primary of term {state.reign}"

@@ -126,6 +126,12 @@ NO_MEMBER = "pha4pgsql-no-member-"
 UNLISTED = Roster(NEVER, 0, Circle(), Circle())
 
 
+GIVEN_UP = "its data were given up"
+"""How the mark of a node begins whose data are lost, as an operator has said."""
+NOTHING = Lsn(1)
+"""The end of WAL that such a node shows: before every record, as WAL begins with the second segment."""
+
+
 class State(NamedTuple):
     """The state file of a node: what it must never forget. Outside the data directory, replaced atomically, fsynced.
 
@@ -135,7 +141,7 @@ class State(NamedTuple):
     beyond: the highest timeline that the local WAL held when `pending` was stored; the pending one is above it.
     reign: the term under which this node acts as primary, from before pg_promote until it was demoted.
     said: the newest statement about going alone that this node has stored.
-    mark: why the data directory cannot be trusted (a clone or rewind has begun and not ended), or empty.
+    mark: why the data directory cannot be trusted (a clone or rewind has begun and not ended, or its data were given up), or empty.
     roster: the list of members by which this node counts.
     """
 
@@ -147,6 +153,11 @@ class State(NamedTuple):
     mark: str = ""
     beyond: int = 0
     roster: Roster = UNLISTED
+
+    @property
+    def given_up(self) -> bool:
+        """Whether this node holds nothing, and says so in elections."""
+        return self.mark.startswith(GIVEN_UP)
 
 
 class Answer(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 import pytest
-from drill import diverge
+from drill import STATE, diverge
 
 from pha4pgsql.lab_words import PGDATA, Plan
 from pha4pgsql.system import Completed
@@ -23,7 +24,7 @@ PLAN = Plan("live-repair", fencing=False, settings=(("pgsql_auto_rejoin", "no"),
 
 pytestmark = pytest.mark.timeout(240)
 
-REWIND, REBUILD = "cls_repair_by_pg_rewind", "cls_rebuild_slave"
+REWIND, REBUILD, RESET = "cls_repair_by_pg_rewind", "cls_rebuild_slave", "cls_reset_master"
 SLOWLY = ("--yes", "--max-rate", "2M")
 """A copy of the practice cluster's database takes about ten seconds at this rate."""
 
@@ -201,6 +202,37 @@ def begun(drill: Drill, node: str) -> subprocess.Popen[str]:
 def end(running: subprocess.Popen[str]) -> Completed:
     out, err = running.communicate(timeout=60)
     return Completed(running.returncode, out, err)
+
+
+def test_the_data_of_two_of_three_are_lost(drill: Drill) -> None:
+    """Nobody is elected until an operator says on one of the two that it holds nothing; one of them has lost its state file, too."""
+    with drill.writing() as writing:
+        writing.wait(20)
+    left = drill.primary()
+    new_disk, other = (name for name in drill.lab.members if name != left)
+    drill.must(left, "cls_stop", timeout=120)
+    drill.must(new_disk, "rm", "-r", PGDATA, STATE)
+    drill.must(other, "rm", "-r", PGDATA)
+    assert drill.lab.run(left, ["cls_start", "--timeout", "10"]).code == 11
+    told = [one["what"] + one["hint"] for one in json.loads(drill.lab.run(left, ["cls_status", "--json"]).out)["problems"]]
+    assert any(f"missing: {new_disk} {other}" in text and "--no-data" in text for text in told), told
+    for node, code in ((left, 10), (new_disk, 1)):  # a database is there; a program has to say --yes
+        done = drill.lab.run(node, [RESET, "--no-data", *(["--yes"] if node == left else [])])
+        print(done.err)
+        assert (done.code, done.out) == (code, ""), done
+    shown = drill.must(new_disk, RESET, "--no-data", "--dry-run")
+    print(shown.out)
+    assert f"what only {new_disk} and {other} had" in shown.out or f"what only {other} and {new_disk} had" in shown.out
+    done = drill.must(new_disk, RESET, "--no-data", "--yes", timeout=90)
+    print(done.out, done.err)
+    assert f"the master is {left}" in done.out
+    assert drill.lab.run(other, [RESET, "--no-data", "--yes"]).code == 10, "there is a primary"
+    for node in (new_disk, other):
+        done = drill.must(node, REBUILD, "--yes", timeout=120)
+        assert done.out == f"slave recovery of {node} successed\n"
+        follows(drill, node, left)
+    drill.healthy()
+    assert drill.lost(writing) == []
 
 
 def test_refusals(drill: Drill) -> None:

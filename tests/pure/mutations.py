@@ -35,6 +35,8 @@ CHANGE = ("members change",)
 """Where members change."""
 
 MUTATIONS: tuple[Mutation, ...] = (
+    Mutation("whoever holds nothing is as silent as half a copy", (("shown", "NOTHING if scene.state.given_up else None", "None"),)),
+    Mutation("whoever holds nothing promises nothing", (("vote", "    if state.mark and not state.given_up:\n", "    if state.mark:\n"),)),
     Mutation(
         "answer without promise",
         (
@@ -43,7 +45,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    scene = yield [Store(enrolled(scene, promised))]\n",
                 "    scene = yield [Store(promised._replace(promised=scene.state.promised))]\n",
             ),
-            ("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),
+            ("pgsql", "end is None or scene.state.promised != ballot or", "end is None or"),
             ("pgsql", "isinstance(verdict, Elected) and scene.state.promised != ballot", "False and scene.state.promised != ballot"),
         ),
     ),
@@ -69,7 +71,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    refusal = promise(deposed(scene), ballot)\n",
                 "    early = scene.instance.lsn\n    refusal = promise(deposed(scene), ballot)\n",
             ),
-            ("pgsql", "    end = scene.instance.lsn\n    said = Answer", "    end = early or scene.instance.lsn\n    said = Answer"),
+            ("pgsql", "    end = held(scene)\n    if end is None", "    end = early or held(scene)\n    if end is None"),
         ),
     ),
     Mutation(
@@ -337,7 +339,10 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
     ),
-    Mutation("a data directory with a mark answers", (("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),)),
+    Mutation(
+        "a data directory with a mark answers",
+        (("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),),
+    ),
     Mutation(
         "a data directory with a mark is started",
         (
@@ -349,7 +354,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    scene = yield from settle",
             ),
             ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark:", "if scene.instance.run is not Run.STANDBY:"),
-            ("vote", "    if state.mark:\n        return f", "    if False:\n        return f"),
+            ("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),
         ),
     ),
     Mutation(
@@ -373,7 +378,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the remains of a copy show a position",
-        (("shown", "if frozen and not state.mark else", "if frozen else"),),
+        (("shown", "else None if scene.state.mark else", "else"),),
         covered="by positions that are shown only scores are given; an election needs answers, and these are refused",
     ),
     # -- alone
@@ -607,7 +612,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "answered although another ballot was promised meanwhile",
-        (("pgsql", "scene.instance.lsn is None or scene.state.promised != ballot or", "scene.instance.lsn is None or"),),
+        (("pgsql", "end is None or scene.state.promised != ballot or", "end is None or"),),
         covered="the promise stands in the same vote as the answer, and the candidate gives up when it sees it",
     ),
     Mutation(

@@ -1101,10 +1101,43 @@ def elected_by_a_reader(core: Core = REAL) -> Stage:
     return stage
 
 
+def data_are_given_up(core: Core = REAL) -> Stage:
+    """Of three members two have lost their data. The third has every commit, and is elected when an operator says that one of them has nothing."""
+    stage = Stage(LOOSE, core)
+    stage.settle()
+    stage.world.write(stage.node("a"))
+    stage.settle()
+    for name in "abc":
+        stage.world.crash(stage.node(name))
+    for name in "bc":
+        stage.world.lose_data(stage.node(name))
+    for name in "abc":
+        stage.world.boot(stage.node(name))
+    stage.do("a", "start")
+    stage.round(9)
+    if stage.elect("a"):
+        stage.world.fail("I1", "a was elected by itself")
+    lost = words.Instance()
+    stage.world.run(stage.node("b"), lambda scene: core.copying.give_up(scene._replace(instance=lost), words.GIVEN_UP))
+    stage.hear("a", "b")
+    stage.do("a", "monitor")
+    if stage.world.attributes.get(("a", "master-pgsql")) != "100":
+        stage.world.fail("liveness", "a does not stand")
+    stage.round(12)
+    if not stage.elect("a", "b"):
+        stage.world.fail("liveness", "a and b are enough, as b has said that it holds nothing")
+    stage.hear("b", "a")
+    stage.do("a", "monitor")
+    if not stage.world.copy(stage.node("b"), stage.node("a")):
+        stage.world.fail("liveness", "b cannot become a copy")
+    return stage
+
+
 STORIES: Mapping[str, Callable[[Core], Stage]] = {
     story.__name__: story
     for story in (
         wished_and_cut_off,
+        data_are_given_up,
         answer_without_end,
         answer_forgotten_at_reboot,
         answer_forgotten_at_start,

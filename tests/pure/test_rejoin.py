@@ -8,7 +8,26 @@ import pytest
 
 from pha4pgsql import copies, copying, pgsql, postgres, rejoin, repair, shown
 from pha4pgsql.settings import Settings
-from pha4pgsql.words import NEVER, Ballot, Era, Instance, Launch, Lsn, Outcome, Publish, Rules, Run, Scene, Shutdown, State, Statement, Store, Vote
+from pha4pgsql.words import (
+    GIVEN_UP,
+    NEVER,
+    NOTHING,
+    Ballot,
+    Era,
+    Instance,
+    Launch,
+    Lsn,
+    Outcome,
+    Publish,
+    Rules,
+    Run,
+    Scene,
+    Shutdown,
+    State,
+    Statement,
+    Store,
+    Vote,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +158,29 @@ def test_undone_while_nothing_was_copied() -> None:
     actions, _ = steps(copying.undo_copy(later, "m", DIVERGED.state), later)
     assert actions[0] == Store(State(Ballot(5, "c"), (FIRST,)))
     assert steps(copying.undo_copy(later, "n", DIVERGED.state))[0] == []
+
+
+def test_data_that_are_lost_are_given_up() -> None:
+    """The node answers with nothing, keeps its promises, and becomes a copy later; never while somebody reigns, never with a database here."""
+    lost = Scene("a", RULES, State(A, (FIRST,), said=Statement(A, 1, "b")), Instance())
+    actions, outcome = steps(copying.give_up(lost, f"{GIVEN_UP} today"), lost)
+    state = State(A, said=Statement(A, 1, "b"), mark=f"{GIVEN_UP} today")
+    assert actions == [Store(state), Publish(Vote(A, said=Statement(A, 1, "b"), lsn=NOTHING))]
+    assert outcome.ok
+    for scene in (
+        lost._replace(votes=(("b", REIGNING),)),
+        lost._replace(instance=DIVERGED.instance),
+        lost._replace(instance=Instance(Run.STANDBY, Lsn(300), system_identifier=SYSTEM)),
+    ):
+        assert steps(copying.give_up(scene, GIVEN_UP))[0] == []
+    given = lost._replace(state=state)
+    actions, outcome = steps(pgsql.answer(given, Ballot(9, "c")), given._replace(state=state._replace(promised=Ballot(9, "c"))))
+    said = next(action.vote.answer for action in actions if isinstance(action, Publish))
+    assert said is not None
+    assert (said.lsn, said.term) == (NOTHING, NEVER)
+    assert not steps(pgsql.answer(given, A))[1].ok, "a promise is kept"
+    copy, _ = steps(copying.begin_copy(given._replace(votes=(("b", REIGNING),)), "m", rewind=False), given)
+    assert copy[0] == Store(State(B, (FIRST, SECOND), said=Statement(A, 1, "b"), mark="m"))
 
 
 def test_crash_recovery_writes_nothing() -> None:

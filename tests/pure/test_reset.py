@@ -9,7 +9,7 @@ import pytest
 
 from pha4pgsql import cli, cli_reset, text, vote
 from pha4pgsql.checks import Answer as Told
-from pha4pgsql.words import NEVER, Answer, Ballot, Circle, Era, Lsn, Roster, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, NOTHING, Answer, Ballot, Circle, Era, Lsn, Roster, Rules, State, Statement, Vote
 
 NODES = ("node1", "node2", "node3")
 RULES = Rules("pgsql", NODES)
@@ -123,3 +123,38 @@ def test_a_damaged_state_file() -> None:
     assert "must be off" not in told
     lost = cli_reset.replacement(ground(LEFT, None))
     assert (lost.promised.round, lost.said.owner) == (10, "")
+
+
+def no_data_refused(found: cli_reset.Ground, named: str = "") -> list[str]:
+    return [check.what for check in cli_reset.no_data_checks(found, named) if check.answer is Told.NO]
+
+
+def test_a_node_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where there is no primary, nothing in the data directory, and somebody else who has something; then it counts as an answer."""
+    place = Path("/nowhere/data")
+    monkeypatch.setattr("pha4pgsql.postgres.controldata", lambda _: None)
+    lost = ground({"node3": LEFT["node3"]}, State(TERM))
+    empty = lost._replace(site=lost.site._replace(named=lost.site.named._replace(parameters={**lost.site.named.parameters, "pgdata": str(place)})))
+    assert no_data_refused(empty) == []
+    assert no_data_refused(empty, "node3") == ["--no-data is about this node"]
+    assert no_data_refused(empty._replace(votes={})) == ["another member shows what it holds"]
+    assert no_data_refused(empty._replace(votes={"node3": LEFT["node3"]._replace(lsn=NOTHING)})) == ["another member shows what it holds"]
+    assert no_data_refused(empty._replace(state=None)) == ["the state file of node1 can be read"]
+    assert cli_reset.missing_answers(empty) == 0
+    assert cli_reset.missing_answers(empty._replace(votes={})) == 1
+    told = cli_reset.no_data_risk(empty)
+    assert "what only node2 and node1 had" in told
+    assert "node2 must be off" in told
+    nothing = empty._replace(votes={**empty.votes, "node1": Vote(TERM, lsn=NOTHING)})
+    assert "node1 nothing" in cli_reset.holdings(nothing)
+
+
+def test_data_that_are_there_are_not_given_up(tmp_path: Path) -> None:
+    """Whatever is in the directory may be the only copy."""
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    found = ground({"node3": LEFT["node3"]}, State(TERM))
+    found = found._replace(
+        site=found.site._replace(named=found.site.named._replace(parameters={**found.site.named.parameters, "pgdata": str(tmp_path)}))
+    )
+    assert no_data_refused(found) == [f"{tmp_path} is empty"]
+    assert no_data_refused(found._replace(state=State(TERM, mark="a copy of node2 began and has not ended"))) == []

@@ -898,6 +898,12 @@ class World:
         node.state = node.older = State()
         self.say(f"{node.name}: the state file is deleted")
 
+    def lose_data(self, node: Node) -> None:
+        """A new disk in the place of the data directory; the state file stays."""
+        node.wal, node.flushed, node.slots = [], 0, set()
+        node.histories, node.target, node.segments = {1: ((1, 0),)}, 1, {1}
+        self.say(f"{node.name}: the data are lost")
+
     def check_labels(self, node: Node) -> None:
         """I4."""
         if node.state.mark or not node.wal or (node.name in self.forgetful and not node.state.eras):
