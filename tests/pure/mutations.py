@@ -31,6 +31,9 @@ POINTED = "        steps += [Store(await_timeline(scene.state, ballot, said.lsn,
 READING = ("sync 3/1, 2 read", "quorum 3/1 strict, 2 read")
 FOLLOWED = "    steps: list[Action] = [Store(state)] if state != scene.state else []\n"
 
+HELD = ("shown", "else None if scene.state.mark else", "else")
+"""The second guard of a data directory with a mark."""
+
 CHANGE = ("members change",)
 """Where members change."""
 
@@ -341,7 +344,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a data directory with a mark answers",
-        (("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),),
+        (("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"), HELD),
     ),
     Mutation(
         "a data directory with a mark is started",
@@ -355,6 +358,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
             ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark:", "if scene.instance.run is not Run.STANDBY:"),
             ("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),
+            HELD,
         ),
     ),
     Mutation(
@@ -378,7 +382,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the remains of a copy show a position",
-        (("shown", "else None if scene.state.mark else", "else"),),
+        (HELD,),
         covered="by positions that are shown only scores are given; an election needs answers, and these are refused",
     ),
     # -- alone
