@@ -21,6 +21,11 @@ def follows(drill: Drill, node: str, primary: str) -> bool:
     return drill.sql(primary, statement) == "1"
 
 
+def located(drill: Drill, resource: str) -> str:
+    """Where Pacemaker runs a resource, in its own words."""
+    return drill.must(drill.up[0], "crm_resource", "--locate", "--resource", resource).out
+
+
 def tag(drill: Drill, node: str, name: str, value: str = "") -> None:
     """What an operator types."""
     change = ("--update", value) if value else ("--delete",)
@@ -35,9 +40,10 @@ def test_a_reader_after_bring_up(drill: Drill) -> None:
     assert follows(drill, READER, primary)
     assert READER not in drill.names(primary)
     assert "said=0.:0:\n" in drill.state(READER)
-    done = drill.must(primary, "crm_resource", "--locate", "--resource", "pgwatch")
-    assert READER not in done.out
-    assert all(node in done.out for node in VOTERS)
+    watched = drill.until(
+        lambda: where if all(node in (where := located(drill, "pgwatch")) for node in VOTERS) else "", "every member has its watcher"
+    )
+    assert READER not in watched
 
 
 def test_a_failover_to_the_one_that_may(drill: Drill) -> None:
