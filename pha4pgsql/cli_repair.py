@@ -127,7 +127,7 @@ def rebuild_checks(ground: Ground, wish: repair.Wish) -> list[Check]:
     """What a new copy needs besides."""
     found, settings = ground.facts, ground.settings
     place = os.path.realpath(settings.datadir)
-    busy = [folder for folder in (found.tablespaces.split() if found else []) if os.path.isdir(folder) and os.listdir(folder)]
+    busy = repair.occupied(settings, found, ground.scene.state, discard=wish.discard) if found else []
     need = found.size + found.wal_kept // 4 if found else 0
     room = repair.room(settings, discard=wish.discard)
     other = bool(found) and ground.scene.instance.system_identifier not in ("", ground.scene.vote(ground.primary).system_identifier)
@@ -140,8 +140,8 @@ def rebuild_checks(ground: Ground, wish: repair.Wish) -> list[Check]:
              "--discard deletes what is in it"),
         must("pg_wal is no link", not os.path.islink(f"{place}/pg_wal"), f"{place}/pg_wal is a link, the copy would have it inside",
              "replace the link by the directory; after the rebuild move pg_wal out again"),
-        must("the tablespaces' places are empty", not busy, f"not empty: {' '.join(busy)}", f"for each: mv {busy[0] if busy else 'X'} aside, and an "
-             f"empty directory of {settings.pgdba} in its place"),
+        must("the tablespaces' places are empty", not busy, f"not empty: {' '.join(busy)}", f"--discard deletes what belongs to the old data; or "
+             f"for each: mv {busy[0] if busy else 'X'} aside, and an empty directory of {settings.pgdba} in its place"),
         must("--from names another member", not wish.source or (wish.source in cli.members(ground.site) and wish.source != ground.here),
              f"{wish.source} is no other member", "cls_status shows the members", arguments.USAGE),
     ]  # fmt: skip

@@ -158,6 +158,27 @@ def empty(folder: str, owner: str) -> None:
     os.chmod(folder, 0o700)
 
 
+def entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a directory; nothing where there is none."""
+    return list(os.scandir(folder)) if os.path.isdir(folder) else []
+
+
+def is_tablespace(name: str) -> bool:
+    """Whether this is a directory in which a server keeps what is in a tablespace (manual, Database File Layout).
+
+    >>> is_tablespace("PG_15_202209061"), is_tablespace("lost+found")
+    (True, False)
+    """
+    return re.fullmatch("PG_[0-9]+_[0-9]+", name) is not None
+
+
+def clear_tablespace(folder: str) -> None:
+    """Delete what servers keep in a tablespace's place; the place itself, and what others have there, stays."""
+    for item in entries(folder):
+        if is_tablespace(item.name):
+            shutil.rmtree(item.path)
+
+
 def used(folders: Iterable[str]) -> int:
     """The bytes on disk of these directories with all that is in them."""
     total = 0

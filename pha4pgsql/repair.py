@@ -41,6 +41,8 @@ STEP = 5
 """Per cent between two publications of progress: each is a change of the CIB."""
 SHORT = 200
 """Characters of a reason that a node attribute shows."""
+A_COPY = "a copy"
+"""How the mark of a clone begins, and with it what lies in the tablespaces' places: they were empty before it."""
 SIDE, ASIDE = ".copy", ".before-"
 """What stands behind the data directory's name in that of a growing copy, and of one that was moved aside."""
 
@@ -48,7 +50,7 @@ FACTS = f"""
 select current_setting('server_version_num')::int / 10000, pg_is_in_recovery(), (select timeline_id from pg_control_checkpoint()),
   (select sum(case when has_database_privilege(datname, 'CONNECT') then pg_database_size(oid) else 0 end) from pg_database)::bigint,
   (select setting::bigint * 1048576 from pg_settings where name = 'wal_keep_size'),
-  (select coalesce(string_agg(pg_tablespace_location(oid), ' '), '') from pg_tablespace),
+  (select coalesce(string_agg(nullif(pg_tablespace_location(oid), ''), chr(10)), '') from pg_tablespace),
   {" and ".join(f"has_function_privilege('pg_catalog.{name}', 'execute')" for name in FUNCTIONS)}
 """  # noqa: S608  our own words
 
@@ -78,8 +80,13 @@ class Facts(NamedTuple):
     timeline: int
     size: int
     wal_kept: int
-    tablespaces: str
+    places: str
     rewinds: bool
+
+    @property
+    def tablespaces(self) -> list[str]:
+        """Where the tablespaces are, there and on every standby."""
+        return self.places.splitlines()
 
 
 class Busy(ClusterRefusal):
@@ -238,7 +245,7 @@ class Repair:
 
     def begin(self) -> None:
         """Store the mark, with PostgreSQL down: from here on this node is no member that holds anything."""
-        kind, when = "pg_rewind" if self.wish.rewind else "a copy", time.strftime("%Y-%m-%d %H:%M:%S")
+        kind, when = "pg_rewind" if self.wish.rewind else A_COPY, time.strftime("%Y-%m-%d %H:%M:%S")
 
         def make(scene: Scene) -> Procedure:
             self.primary = sight.reigning(scene)
@@ -346,10 +353,12 @@ class Repair:
         mounted = os.path.ismount(place)
         side = place if mounted else f"{place}{SIDE}"
         untouched, files = True, copies.own_files(place)
+        spaces: list[str] = []
         self.begin()
         try:
             self.check_source()
             self.prove()
+            spaces = self._free_tablespaces()
             if self.wish.discard:
                 untouched = False
                 self._discard(place)
@@ -360,11 +369,22 @@ class Repair:
         except BaseException:
             if untouched:
                 shutil.rmtree(side, ignore_errors=True)
+                for folder in spaces:
+                    copies.clear_tablespace(folder)
                 self.undo()
             raise
         if not mounted:
             self._replace(place, side)
         self._end()
+
+    def _free_tablespaces(self) -> list[str]:
+        """The tablespaces' places that the copy may fill, emptied of what it may delete there."""
+        found = facts(self.settings, self.primary)
+        taken = occupied(self.settings, found, self._before, discard=self.wish.discard)
+        free = [folder for folder in found.tablespaces if folder not in taken]
+        for folder in free:
+            copies.clear_tablespace(folder)
+        return free
 
     def _discard(self, place: str) -> None:
         for folder in moved_aside(place):
@@ -413,6 +433,19 @@ def moved_aside(datadir: str) -> list[str]:
     place = os.path.realpath(datadir)
     folder, name = os.path.split(place)
     return sorted(f"{folder}/{found}" for found in os.listdir(folder) if found.startswith(f"{name}{ASIDE}")) if os.path.isdir(folder) else []
+
+
+def occupied(settings: Settings, found: Facts, state: State, *, discard: bool) -> list[str]:
+    """The tablespaces' places in which something is that a clone may not delete; pg_basebackup wants them empty.
+
+    It may delete what half a clone has left there, and with `discard` what belongs to the data that are deleted, too.
+    """
+    half = state.mark.startswith(A_COPY)
+    own = [os.path.realpath(link.path) for link in copies.entries(f"{settings.datadir}/pg_tblspc")] if discard else []
+    return [
+        folder for folder in found.tablespaces
+        if any(not ((half or os.path.realpath(folder) in own) and copies.is_tablespace(item.name)) for item in copies.entries(folder))
+    ]  # fmt: skip
 
 
 def room(settings: Settings, *, discard: bool) -> int:

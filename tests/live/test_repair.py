@@ -25,6 +25,7 @@ PLAN = Plan("live-repair", fencing=False, settings=(("pgsql_auto_rejoin", "no"),
 pytestmark = pytest.mark.timeout(240)
 
 REWIND, REBUILD, RESET = "cls_repair_by_pg_rewind", "cls_rebuild_slave", "cls_reset_master"
+QUICK, SUM = "select n, repeat('x', 100) from generate_series(1, 50000) n", "1250025000"
 SLOWLY = ("--yes", "--max-rate", "2M")
 """A copy of the practice cluster's database takes about ten seconds at this rate."""
 
@@ -117,15 +118,15 @@ def test_wal_that_is_gone_comes_from_the_archive(drill: Drill) -> None:
 
 
 def test_tablespaces(drill: Drill) -> None:
-    """pg_rewind takes them back, too; a new copy wants their places empty, because pg_basebackup does, and says what to do."""
+    """pg_rewind takes them back, too. A new copy wants their places empty, as pg_basebackup does: it says so, and clears what is its own."""
     for name in drill.lab.members:
         drill.must(name, "install", "-d", "-o", "postgres", "-g", "postgres", FAST)
     primary = drill.primary()
-    do(drill, primary, f"create tablespace fast location '{FAST}'", "create table quick tablespace fast as select generate_series(1, 1000) as n")
+    do(drill, primary, f"create tablespace fast location '{FAST}'", f"create table quick tablespace fast as {QUICK}")
     old, new = refused(drill, last="set synchronous_commit = local; update quick set n = -n; select 1")
     drill.must(old, REWIND, "--yes", timeout=120)
     follows(drill, old, new)
-    assert drill.sql(old, "select sum(n) from quick") == "500500"
+    assert drill.sql(old, "select sum(n) from quick") == SUM
     drill.healthy()
     old, new = refused(drill)
     done = drill.lab.run(old, [REBUILD, "--yes"], timeout=60)
@@ -133,9 +134,19 @@ def test_tablespaces(drill: Drill) -> None:
     assert (done.code, f"mv {FAST} aside" in done.err) == (1, True), done
     drill.must(old, "mv", FAST, f"{FAST}.before")
     drill.must(old, "install", "-d", "-o", "postgres", "-g", "postgres", FAST)
+    running = drill.lab.popen(old, [REBUILD, *SLOWLY])
+    drill.until(lambda: drill.must(old, "find", FAST, "-size", "+1M").out or running.poll() is not None, "the copy of the tablespace grows")
+    assert drill.lab.run(old, ["pkill", "-KILL", "-f", REBUILD]).ok
+    end(running)
+    assert drill.must(old, "ls", FAST).out.startswith("PG_")
     drill.must(old, REBUILD, "--yes", timeout=120)
     follows(drill, old, new)
-    assert drill.sql(old, "select sum(n) from quick") == "500500"
+    drill.healthy()
+    old, new = refused(drill)
+    drill.must(old, REBUILD, "--yes", "--discard", timeout=120)
+    follows(drill, old, new)
+    assert drill.sql(old, "select sum(n) from quick") == SUM
+    do(drill, new, "drop table quick", "drop tablespace fast")
 
 
 def test_rebuild_from_a_standby(drill: Drill) -> None:

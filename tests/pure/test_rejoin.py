@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,8 +31,6 @@ from pha4pgsql.words import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pha4pgsql.words import Action, Procedure
 
 A, B = Ballot(1, "a"), Ballot(2, "b")
@@ -249,3 +248,25 @@ def test_a_single_user_server_is_no_postmaster(tmp_path: Path) -> None:
 def test_what_is_shown_of_a_copy() -> None:
     """No state is a reign, no mark is a promise."""
     assert shown.my_vote(MARKED).reign == NEVER
+
+
+def test_what_a_clone_may_delete_of_tablespaces(tmp_path: Path) -> None:
+    """What half a clone has left; with --discard what belongs to the data that are deleted; never what others have there."""
+    data, fast, slow = tmp_path / "data", tmp_path / "fast", tmp_path / "slow"
+    for folder in (data / "pg_tblspc", fast / "PG_15_202209061" / "5", slow / "PG_15_202209061"):
+        folder.mkdir(parents=True)
+    (data / "pg_tblspc" / "16400").symlink_to(fast)
+    settings = Settings(resource="pgsql", datadir=str(data))
+    found = repair.Facts(15, False, 2, 1 << 20, 0, f"{fast}\n{slow}\n{tmp_path}/new", True)
+
+    def occupied(state: State = State(), *, discard: bool = False) -> list[str]:  # noqa: B008
+        return [Path(folder).name for folder in repair.occupied(settings, found, state, discard=discard)]
+
+    assert occupied() == ["fast", "slow"]
+    assert occupied(discard=True) == ["slow"]
+    assert occupied(State(mark="pg_rewind of b began")) == ["fast", "slow"]
+    assert occupied(State(mark="a copy of b began")) == []
+    (fast / "lost+found").mkdir()
+    assert occupied(State(mark="a copy of b began"), discard=True) == ["fast"]
+    copies.clear_tablespace(str(fast))
+    assert [item.name for item in copies.entries(str(fast))] == ["lost+found"]
