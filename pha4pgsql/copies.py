@@ -179,6 +179,13 @@ def clear_tablespace(folder: str) -> None:
             shutil.rmtree(item.path)
 
 
+def empty_data(folder: str, owner: str) -> None:
+    """Empty a data directory, and its tablespaces with it."""
+    for link in entries(f"{folder}/pg_tblspc"):
+        clear_tablespace(os.path.realpath(link.path))
+    empty(folder, owner)
+
+
 def used(folders: Iterable[str]) -> int:
     """The bytes on disk of these directories with all that is in them."""
     total = 0

@@ -162,7 +162,7 @@ def _kind(wanted: Wish, *, known: bool) -> str:
 PRIMARY = """
 select current_setting('server_version_num')::int / 10000, (select system_identifier from pg_control_system()),
        (select sum(pg_database_size(oid)) from pg_database)::bigint, pg_is_in_recovery(),
-       (select coalesce(string_agg(pg_tablespace_location(oid), ' '), '') from pg_tablespace),
+       (select coalesce(string_agg(nullif(pg_tablespace_location(oid), ''), ':'), '') from pg_tablespace),
        (select setting::bigint * 1048576 from pg_settings where name = 'wal_keep_size')
 """
 
@@ -175,12 +175,13 @@ def _primary(wanted: Wish) -> dict[str, Any]:
     if not stream.ok:
         return {"refused": " ".join(stream.err.split()) or f"psql ended with {stream.code}"}
     major, identifier, size, standby, places, kept = answer.out.strip().split("|")
-    busy = [place for place in places.split() if os.path.isdir(place) and os.listdir(place)]
+    spaces = places.split(":") if places else []
+    busy = [place for place in spaces if copies.entries(place)]
     return {
         "refused": "",
         "primary": {
             "major": int(major), "system_identifier": identifier, "size": int(size), "is_primary": standby == "f",
-            "tablespaces": places.split(), "busy": busy, "wal_kept": int(kept),
+            "tablespaces": spaces, "busy": busy, "wal_kept": int(kept),
         },
     }  # fmt: skip
 
@@ -243,12 +244,16 @@ def clone(request: Mapping[str, Any], say: Say) -> dict[str, Any]:
     with _alone(wanted):
         if postgres.postmaster(settings) is not None or postgres.remains(settings):
             raise ClusterRefusal(f"PostgreSQL runs in {settings.datadir}", "cls_reader add --again stops it first")
-        if _kind(wanted, known=False) == "other" and not request.get("replace"):
+        kind = _kind(wanted, known=False)
+        if kind == "other" and not request.get("replace"):
             raise ClusterRefusal(
                 f"{settings.datadir} is not empty, expected nothing in it", "nothing was changed; empty it, or cls_reader add --again"
             )
+        half = _primary(wanted).get("primary", {}).get("tablespaces", []) if kind == "partial" else []  # they were empty before that copy
         system.write_file(wanted.mark, f"{wanted.name}\n", owner=settings.pgdba)
-        copies.empty(settings.datadir, settings.pgdba)
+        for folder in half:
+            copies.clear_tablespace(folder)
+        copies.empty_data(settings.datadir, settings.pgdba)
         _base_backup(wanted, request["slot"], say)
         os.unlink(wanted.mark)
     return {}
@@ -508,7 +513,7 @@ def forget(request: Mapping[str, Any], _: Say) -> dict[str, Any]:
     if request.get("delete"):
         if postgres.postmaster(settings) is not None:
             raise ClusterRefusal(f"PostgreSQL runs in {settings.datadir}", "stop it first")
-        copies.empty(settings.datadir, settings.pgdba)
+        copies.empty_data(settings.datadir, settings.pgdba)
     for path in (settings.passfile if wanted.secret else "", wanted.mark, wanted.note):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -268,5 +269,7 @@ def test_what_a_clone_may_delete_of_tablespaces(tmp_path: Path) -> None:
     assert occupied(State(mark="a copy of b began")) == []
     (fast / "lost+found").mkdir()
     assert occupied(State(mark="a copy of b began"), discard=True) == ["fast"]
-    copies.clear_tablespace(str(fast))
+    copies.empty_data(str(data), getpass.getuser())
+    assert copies.entries(str(data)) == []
     assert [item.name for item in copies.entries(str(fast))] == ["lost+found"]
+    assert [item.name for item in copies.entries(str(slow))] == ["PG_15_202209061"]
