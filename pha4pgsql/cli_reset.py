@@ -156,13 +156,17 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
 
 
 def holdings(ground: Ground) -> str:
-    """Each member in a line: the term of its last record and where its WAL ends."""
-    return ", ".join(
-        f"{node} nothing" if node in ground.left and ground.left[node].lsn == NOTHING
-        else f"{node} {' of term '.join(map(str, reversed(ground.place(node))))}" if node in ground.left
-        else f"{node} is here, but its state file is damaged" if node == ground.here and ground.state is None else f"{node} is not here"
-        for node in ground.rules.members
-    )  # fmt: skip
+    """What each member holds: the term of its last record and where its WAL ends."""
+    return ", ".join(f"{node} {_holding(ground, node)}" for node in ground.rules.members)
+
+
+def _holding(ground: Ground, node: str) -> str:
+    if node in ground.left:
+        term, end = ground.place(node)
+        return "has no data" if end == NOTHING else f"{end} of term {term}"
+    if node == ground.here and ground.state is None:
+        return "is here, but its state file is damaged"
+    return "is here, and shows nothing" if node in ground.site.cluster.online else "is not here"
 
 
 def risk(ground: Ground, target: str) -> str:
