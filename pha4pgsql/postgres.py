@@ -340,22 +340,37 @@ def _has_segment(settings: Settings, timeline: int, position: Lsn, segment_size:
 
 
 def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | None:
-    """The end of the last valid record of one timeline; not a byte beyond its last segment is asked for.
+    """The end of the last valid record of one timeline, looked for in its last segment, and backwards only where no record begins there.
 
-    pg_waldump would wait 5 s for a segment file that is not there yet (its WALDumpOpenSegment).
+    What is before it is whole: a segment is flushed before a byte of the next one is written (XLogWrite, XLogWalRcvWrite), so reading
+    does not take longer the more WAL there is since the checkpoint. Not a byte beyond the last segment is asked for: pg_waldump would
+    wait 5 s for a file that is not there (its WALDumpOpenSegment). What it tells of a record may be longer than a page.
     """
-    limit = Lsn((start // segment_size + 1) * segment_size)
-    while _has_segment(settings, timeline, limit, segment_size):
-        limit = Lsn(limit + segment_size)
-    done = system.run(
-        [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(start), "-e", str(limit)],
-        user=settings.pgdba,
-        timeout=60,
-        keep=2000,
-    )
-    if done.code in (124, 127):
-        return None
-    return wal.last_record_end(done.out, segment_size) or start
+    places = [start]
+    while _begun(settings, timeline, limit := Lsn((places[-1] // segment_size + 1) * segment_size), segment_size):
+        places.append(limit)
+    for place in reversed(places):
+        done = system.run(
+            [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(place), "-e", str(limit)],
+            user=settings.pgdba,
+            timeout=20,
+            keep=(2000, 400),
+        )
+        if done.code in (124, 127):
+            return None
+        last = wal.last_record_end(done.out, segment_size)
+        if last is not None:
+            return last
+    return start
+
+
+def _begun(settings: Settings, timeline: int, position: Lsn, segment_size: int) -> bool:
+    """Whether WAL was written into the segment that begins at `position`: a new file is empty, a recycled one tells an older address."""
+    try:
+        with open(f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}", "rb") as stream:
+            return wal.page_address(stream.read(wal.PAGE)) == position
+    except OSError:
+        return False
 
 
 # -- settings files ----------------------------------------------------------------------------------------------

@@ -337,7 +337,7 @@ class Repair:
         for name in names:
             shutil.copy2(f"{folder}/{name}", self.wish.keep)
         argv = [self.settings.program("pg_waldump"), "-p", folder, "-t", str(scene.instance.timeline), "-s", str(fork.at)]
-        listing = system.run(argv, user=self.settings.pgdba, timeout=60, keep=1 << 20)
+        listing = system.run(argv, user=self.settings.pgdba, timeout=60, keep=(1 << 20, 0))
         system.write_file(f"{self.wish.keep}/records.txt", listing.out)
         self.say(f"kept in {self.wish.keep}: {len(names)} WAL segments from {fork.at} on, and records.txt, what pg_waldump tells of them")
 

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ def run(
     user: str | None = None,
     environment: Mapping[str, str] | None = None,
     cwd: str = "/",
-    keep: int = 0,
+    keep: tuple[int, int] = (0, 0),
 ) -> Completed:
     """Run `argv` (an argument list, never a shell line) and wait at most `timeout` seconds.
 
     An agent's own parameters stay here: they may hold secrets, and attrd_updater (2.1.5) takes OCF_RESKEY_CRM_meta_on_node
     for the node to ask about, even with --all.
     `text` goes to its standard input, `environment` is added to ours, `user` is the operating system's user to become.
-    `keep` bounds what is kept of its output: the last so many characters, for a program that may print gigabytes.
+    `keep` bounds what is kept of its output: the last so many characters, and of each line the first so many (0: all), for a program
+    that may print gigabytes.
     A command that is not there or does not end is a value, not an exception: its `code` tells.
     """
     extra: dict[str, Any] = {}
@@ -50,7 +52,7 @@ def run(
         entry = pwd.getpwnam(user)
         extra = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
         env["HOME"] = entry.pw_dir
-    if keep:
+    if keep[0]:
         return _run_tail(argv, timeout=timeout, env=env, cwd=cwd, keep=keep, extra=extra)
     try:
         done = subprocess.run(
@@ -73,8 +75,8 @@ def run(
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
-def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cwd: str, keep: int, extra: Mapping[str, Any]) -> Completed:
-    """Run a command and keep the last `keep` characters of its output only."""
+def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cwd: str, keep: tuple[int, int], extra: Mapping[str, Any]) -> Completed:
+    """Run a command and keep the last characters of its output only, of each line the first."""
     import tempfile  # 14 ms, needed only here
 
     with tempfile.TemporaryFile() as errors:
@@ -82,18 +84,38 @@ def _run_tail(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cw
             child = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=cwd, **extra)
         except (FileNotFoundError, PermissionError) as missing:
             return Completed(127, "", f"{argv[0]}: {missing.strerror}")
-        deadline, tail = time.monotonic() + timeout, b""
+        deadline, tail = time.monotonic() + timeout, _Tail(*keep)
         assert child.stdout is not None  # noqa: S101  for the type checker: it is a pipe
         with child.stdout as stream:
-            while chunk := stream.read(1 << 16):
-                tail = (tail + chunk)[-keep:]
+            for line in stream:
+                tail.append(line)
                 if time.monotonic() > deadline:
                     child.kill()
                     child.wait()
-                    return Completed(124, _decoded(tail), f"no end within {timeout:g} s")
+                    return Completed(124, tail.text(), f"no end within {timeout:g} s")
         child.wait()
         errors.seek(0)
-        return Completed(child.returncode, _decoded(tail), _decoded(errors.read()))
+        return Completed(child.returncode, tail.text(), _decoded(errors.read()))
+
+
+class _Tail:
+    """The last lines of a long output: `keep` bytes at most, of each line the first `width` (0: all of it)."""
+
+    def __init__(self, keep: int, width: int) -> None:
+        self.keep, self.width = keep, width
+        self.lines: deque[bytes] = deque()
+        self.size = 0
+
+    def append(self, line: bytes) -> None:
+        if self.width and len(line) > self.width:
+            line = line[: self.width] + b"\n"
+        self.lines.append(line)
+        self.size += len(line)
+        while self.size - len(self.lines[0]) >= self.keep:
+            self.size -= len(self.lines.popleft())
+
+    def text(self) -> str:
+        return _decoded(b"".join(self.lines)[-self.keep :])
 
 
 def _decoded(output: bytes | str | None) -> str:

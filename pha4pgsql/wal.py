@@ -7,6 +7,7 @@ of a segment, records aligned to 8 bytes), the same in all supported versions.
 from __future__ import annotations
 
 import re
+import struct
 
 from pha4pgsql.words import Lsn
 
@@ -25,6 +26,16 @@ def segment_name(timeline: int, position: Lsn, segment_size: int) -> str:
     number = position // segment_size
     per_id = (1 << 32) // segment_size
     return f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
+
+
+def page_address(page: bytes) -> Lsn | None:
+    """The position that a page of WAL says it has (XLogPageHeaderData: magic, info, timeline, address); None for one that was never written.
+
+    >>> page_address(bytes.fromhex("10d10700010000000000000100000000")) == Lsn.parse("0/1000000"), page_address(bytes(16)) is None
+    (True, True)
+    """
+    magic, _, _, address = struct.unpack_from("=HHIQ", page) if len(page) >= 16 else (0, 0, 0, 0)
+    return Lsn(address) if magic else None
 
 
 def record_end(start: Lsn, length: int, segment_size: int) -> Lsn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +41,25 @@ def test_the_old_primary_comes_back(drill: Drill, fault: str) -> None:
     assert "rewind begins" in said
     assert "rebuild begins" not in said
     assert re.search(r"^mark=$", drill.state(old), re.MULTILINE)
+    assert drill.primary() == new
+    assert drill.lost(writing) == []
+
+
+MUCH = "select count(pg_logical_emit_message(false, 'much', repeat('x', 1000000))) from generate_series(1, 300)"
+MANY = "do $$ begin for i in 1..150 loop execute format('create table long_%s (n int)', i); end loop; end $$"
+
+
+def test_much_wal_and_a_long_last_record(drill: Drill) -> None:
+    """300 MB since the last checkpoint, and a commit record that takes 140 kB to print: the end of WAL is found all the same, and at once."""
+    with drill.writing() as writing:
+        drill.must(drill.primary(), "psql", "-XAtq", "-h", "127.0.0.1", "-U", "postgres", "-c", MUCH, "postgres")
+        began = time.monotonic()
+        old, new = diverge(drill, last=f"set synchronous_commit = local; {MANY}; select 1")
+        writing.wait(20)
+        print(f"outage {writing.outage(began):.2f} s")
+        drill.until(lambda: (drill.standing(old)[0] or "").startswith("STREAMING|") and drill.runs(old), f"{old} streams again", 90)
+    assert "rewind begins" in tells(drill, old)
+    assert drill.sql(old, "select to_regclass('long_1') is null") == "t"
     assert drill.primary() == new
     assert drill.lost(writing) == []
 
