@@ -196,10 +196,13 @@ def _managed(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "maintenance mode: Pacemaker starts, stops and promotes nothing", "cls_unmaintenance")
     if facts.named.disabled:
         yield Finding(Level.WARNING, f"{facts.named.promotable} is disabled", "cls_start")
+    if facts.named.held:
+        seen = "the configuration is being changed, or a command that changed it was killed: Pacemaker looks after nothing meanwhile"
+        yield Finding(Level.WARNING, seen, "if no cls_setup or cls_member is at work: cls_setup")
     ours = {facts.named.promotable, *facts.named.companions}
     for one in facts.view.resources:
         flags = {*one.flags, *(flag for part in one.instances for flag in part.flags)}
-        if "unmanaged" in flags and not facts.cluster.property_is("maintenance-mode", default=False):
+        if "unmanaged" in flags and not facts.named.held and not facts.cluster.property_is("maintenance-mode", default=False):
             yield Finding(Level.WARNING, f"{one.id} is unmanaged", f"pcs resource manage {one.id}")
         if "disabled" in flags and one.id in ours - {facts.named.promotable}:
             yield Finding(Level.WARNING, f"{one.id} is disabled", f"pcs resource enable {one.id}")
@@ -207,7 +210,8 @@ def _managed(facts: Facts) -> Iterator[Finding]:
 
 def _bans(facts: Facts) -> Iterator[Finding]:
     for ban in facts.cluster.bans:
-        if ban.resource not in {facts.named.promotable, facts.named.primitive, *facts.named.companions}:
+        counts = ban.node in {*facts.named.nodes, *facts.named.read_nodes}  # cls_member keeps PostgreSQL off who is no member
+        if not counts or ban.resource not in {facts.named.promotable, facts.named.primitive, *facts.named.companions}:
             continue
         over = ban.ends.endswith("Z") and ban.ends < facts.utc
         what = f"{ban.resource} is banned from {ban.node}{f' as {ban.role.lower()}' if ban.role else ''}"

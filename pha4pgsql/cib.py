@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lxml import etree
 
-from pha4pgsql.words import NO_MEMBER, ClusterRefusal, EnvironmentFailure
+from pha4pgsql.words import HOLD, NO_MEMBER, ClusterRefusal, EnvironmentFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -358,10 +358,6 @@ def with_meta(cib: Element, names: Sequence[str], name: str, value: str) -> Elem
         if top.get("id") in names:
             _set(top, "meta_attributes", f"{top.get('id')}-meta_attributes", name, value)
     return new
-
-
-HOLD = "pha4pgsql-hold-"
-"""How the name of a maintenance begins that a command of ours has set for a moment: should it be killed then, the next one ends it."""
 
 
 def with_hold(cib: Element, names: Sequence[str]) -> Element:

@@ -392,7 +392,7 @@ def _streams(node: str) -> str:
     ground = look()
     status = ground.site.cluster.members[node].attributes.get(f"{ground.name}-data-status", "")
     role = ground.site.cluster.members[node].roles.get(ground.name, "stopped")
-    return "" if status.startswith("STREAMING") else f"PostgreSQL is {role} on {node}, data-status {status or 'unknown'}"
+    return "" if status.startswith("STREAMING") or node == ground.primary else f"PostgreSQL is {role} on {node}, data-status {status or 'unknown'}"
 
 
 def _wait(missing: Callable[[], str], options: argparse.Namespace, say: Say) -> None:

@@ -286,6 +286,8 @@ def no_data_risk(ground: Ground) -> str:
     lines = [f"what each member holds: {holdings(ground)}"]
     if gone:
         lines.append(f"{' '.join(gone)} must be off, or without data, too: what only {' or '.join(gone)} has is not waited for any more")
+    if ground.newest.owner == ground.here:
+        lines.append(f"LOST FOR EVER: what {ground.here} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")
     only = " and ".join([*gone, ground.here])
     lines.append(f"LOST FOR EVER: what only {only} had; bring back the disk that has it instead, if there is one (is it only not mounted?)")
     return "\n".join(lines)

@@ -145,7 +145,7 @@ def _risk(ground: Ground) -> str:
                 f"{ground.node} is the primary of {named.promotable}: writes pause until another node is promoted (cls_online_switch chooses it)"
             )
         serving = [name for name in ground.cluster.online if ground.cluster.members[name].attributes.get(f"{named.primitive}-status") in cli.SERVING]
-        standbys = len(set(serving) - {*primaries, ground.node}) - (ground.node in primaries)
+        standbys = max(0, len(set(serving) - {*primaries, ground.node}) - (ground.node in primaries))
         if ground.node in serving and standbys < cli_status.rules(named).sync_count:
             lines.append(f"afterwards {standbys} standbys are left to confirm commits of {named.promotable}: writes may wait, or be on one node only")
     return "\n".join(lines)

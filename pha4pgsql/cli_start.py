@@ -35,6 +35,12 @@ def managed(site: Site) -> list[Check]:
     ]
 
 
+def unheld(site: Site) -> Check:
+    """Whether Pacemaker looks after this set: not while a command changes its parameters."""
+    seen = "a cls_setup or cls_member is changing the configuration, or was killed in the middle"
+    return must(f"Pacemaker looks after {site.named.promotable}", not site.named.held, seen, "wait for its end; if none is at work: cls_setup")
+
+
 def reach(check: Callable[[Site], list[str]], limit: float, say: Say, code: int = 1) -> None:
     """Wait until nothing is missing; else say how each node stands, and end with this code."""
     left: list[str] = []
@@ -86,7 +92,7 @@ def starting(site: Site, limit: float, say: Say) -> Plan:
             lambda: reach(cli.missing_for_standbys, limit, say, STANDBY_SIDE), not [*writing, *reading],
         ),
     ]  # fmt: skip
-    return Plan(managed(site), steps)
+    return Plan([*managed(site), unheld(site)], steps)
 
 
 def forgive(site: Site) -> None:
@@ -128,7 +134,7 @@ def stopping(site: Site, limit: float, say: Say) -> Plan:
         Step(f"disable {name}", lambda: pacemaker.set_meta(name, "target-role", "Stopped"), site.named.disabled, None, disabled),
         Step(f"wait until nothing of {name} runs", lambda: reach(cli.still_running, limit, say), not running),
     ]
-    return Plan(managed(site), steps, f"{name} stops on all nodes: nobody reads or writes until cls_start" if running else "")
+    return Plan([*managed(site), unheld(site)], steps, f"{name} stops on all nodes: nobody reads or writes until cls_start" if running else "")
 
 
 # ---------------------------------------------------------------- cls_cleanup

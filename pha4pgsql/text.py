@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pha4pgsql.words import Lsn
+from pha4pgsql.words import HOLD, Lsn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -295,7 +295,7 @@ class Named(NamedTuple):
     promotable: the clone; primitive: what is in it (the prefix of the attributes); writers, readers: the virtual address resources that
     go with the promoted and with an unpromoted instance, name -> address; parameters: the agent's; target: the clone's `target-role`.
     director: the lvsdr resource on the reading side, empty when readers are not balanced, with its parameters in `balancing`;
-    real_servers: the lvsdr-realsvr resource, without clone suffix.
+    real_servers: the lvsdr-realsvr resource, without clone suffix. held: a command of ours has it in maintenance, or has left it there.
     """
 
     promotable: str
@@ -307,6 +307,7 @@ class Named(NamedTuple):
     director: str = ""
     balancing: Mapping[str, str] = EMPTY
     real_servers: str = ""
+    held: bool = False
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -357,6 +358,7 @@ def _named(cib: Tree, clone: Tree, primitive: Tree) -> Named:
         director=_of(director, "id"),
         balancing=_pairs(director.findall("instance_attributes")) if director is not None else EMPTY,
         real_servers=next((one.get("id") for one in reading if one.get("type") == "lvsdr-realsvr"), ""),
+        held=any(pair.get("id", "").startswith(HOLD) for pair in clone.findall("meta_attributes/nvpair")),
     )
 
 

@@ -28,6 +28,8 @@ NO_DATA = "data directory .*: no such file|is not a data directory"
 OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
 """Commands that act on one set."""
 
+HELD = "cls_setup, which ends it and makes the configuration that of config.ini"
+"""What ends a maintenance that a killed command has left."""
 LOCK_SERVER = "start the PostgreSQL server of the distributed lock, or let this node reach it"
 
 PATIENCE = 3.0
@@ -91,6 +93,9 @@ def _set(report: Report) -> Iterator[Trouble]:
         yield Trouble(State.DOWN, "no replicated set is configured", "cls_setup")
     elif report.named.disabled:
         yield Trouble(State.DOWN, f"{report.named.promotable} was stopped by an operator", "cls_start")
+    elif report.named.held:
+        seen = "the configuration is being changed, or a command that changed it was killed: Pacemaker looks after nothing meanwhile"
+        yield Trouble(State.DEGRADED, seen, f"if no cls_setup or cls_member is at work: {HELD}")
     if report.maintenance:
         yield Trouble(State.DEGRADED, "maintenance mode: Pacemaker starts, stops and promotes nothing", "cls_unmaintenance")
 
@@ -103,7 +108,7 @@ def _primary(report: Report) -> Iterator[Trouble]:
         why = "; ".join(report.notes) or "nobody is primary"
         absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
         hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
-        hint = f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
+        hint = HELD if named.held else f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
         lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
         empty = " ".join(sorted({one.node for one in report.view.failed if re.search(NO_DATA, one.reason)}))
         lost += f"; if the data are lost for good, on {empty}: cls_reset_master --no-data --dry-run" if empty else ""
@@ -300,7 +305,8 @@ def _resources(report: Report) -> Iterator[Trouble]:
     """What Pacemaker does not manage, and what should run and does not."""
     for one in report.view.resources:
         flags = {*one.flags, *(flag for part in one.instances for flag in part.flags)}
-        if "unmanaged" in flags and not report.maintenance and not any(row.maintenance for row in report.rows):
+        told = report.maintenance or (report.named is not None and report.named.held) or any(row.maintenance for row in report.rows)
+        if "unmanaged" in flags and not told:
             yield Trouble(State.DEGRADED, f"{one.id} is unmanaged: Pacemaker does not look after it", f"pcs resource manage {one.id}")
         if "blocked" in flags:
             yield Trouble(

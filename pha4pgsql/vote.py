@@ -316,7 +316,7 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vo
     rules = rules.under(newest_list(rules.roster, votes) or UNLISTED)
     visible, _ = _visible(votes, rules)
     place = {node: (term_at(vote.eras, vote.lsn), vote.lsn) for node, vote in visible.items()}
-    first = all(term == NEVER for term, _ in place.values())
+    first = _first(visible)
     if first and override:
         return [override] if override in visible else []
     if len(visible) + len(_heard_row(rules, row)) < rules.voices_needed:
@@ -331,6 +331,12 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vo
     return [node for node in visible if node in rules.confirming.members and wins(node)]
 
 
+def _first(visible: Mapping[str, Vote]) -> bool:
+    """Whether nobody who is visible and holds something was ever promoted or has followed a primary."""
+    known = [term_at(vote.eras, vote.lsn) for vote in visible.values() if vote.lsn != NOTHING]
+    return bool(known) and all(term == NEVER for term in known)
+
+
 def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> str:
     """Why nobody can be elected by what is visible, or empty."""
     if able(votes, rules, override=override, row=row):
@@ -343,7 +349,7 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row
         return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
     if not silent:
         return "no primary: no member holds all that the others may have confirmed"
-    first = bool(visible) and all(term_at(vote.eras, vote.lsn) == NEVER for vote in visible.values())
+    first = _first(visible)
     if rules.row and row is None and not first and len(visible) >= rules.answers_needed:
         return f"no primary: {silent} may have gone on alone, and the row of the distributed lock, which would know, cannot be asked"
     why = "; nobody was ever promoted, so every member has to answer, or cls_setup NODE names the first primary" if first else ""

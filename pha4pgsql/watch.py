@@ -71,6 +71,8 @@ def speak_last(settings: Settings, context: Context) -> None:
     while time.monotonic() < min(began + LAST_WORD, context.deadline - 5.0):
         site = Site(settings, context, log)
         scene = site.look(site.instance(disk=False))
+        leaving = {name for name, member in site.cluster.members.items() if member.standby} if site.cluster else set()
+        scene = scene._replace(online=scene.online - leaving)  # of two that leave at once each is the last
         if not pgsql.waited_for(scene) or (scene.instance.run is not Run.DOWN and time.monotonic() > began + PARTING):
             return
         if not said:

@@ -126,6 +126,8 @@ NO_MEMBER = "pha4pgsql-no-member-"
 UNLISTED = Roster(NEVER, 0, Circle(), Circle())
 
 
+HOLD = "pha4pgsql-hold-"
+"""How the name of a maintenance begins that a command of ours has set for a moment: should it be killed then, the next one ends it."""
 GIVEN_UP = "its data were given up"
 """How the mark of a node begins whose data are lost, as an operator has said."""
 NOTHING = Lsn(1)

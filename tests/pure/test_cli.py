@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from pha4pgsql import arguments, cli, cli_start, cli_status, config_pages, pacemaker, text
-from pha4pgsql.words import Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
+from pha4pgsql.checks import Answer
+from pha4pgsql.words import HOLD, Ballot, ClusterRefusal, ConfigurationError, EnvironmentFailure, Era, Failure, Lsn, Rules, Statement, Vote
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests" / "samples"
@@ -241,3 +242,18 @@ def test_an_unknown_node_is_refused_before_anything_is_written() -> None:
     """A write to a node that Pacemaker does not know would create one."""
     with pytest.raises(EnvironmentFailure):
         pacemaker._fragment({("ghost", "x"): "1"}, {}, "s", {"a": "1"})
+
+
+def test_a_set_that_is_held_is_neither_started_nor_stopped() -> None:
+    """What a killed command has left is seen in the configuration; `start resource successful` would be a lie."""
+    tree = cib()
+    (named,) = text.replicated_sets(tree)
+    assert not named.held
+    clone = next(one for one in tree.iter("clone") if one.get("id") == named.promotable)
+    meta = ElementTree.SubElement(clone, "meta_attributes", id="m")
+    ElementTree.SubElement(meta, "nvpair", id=f"{HOLD}{named.promotable}", name="maintenance", value="true")
+    (held,) = text.replicated_sets(tree)
+    assert held.held
+    check = cli_start.unheld(cli.Site(text.cluster(tree), held))
+    assert (check.answer, check.hint) == (Answer.NO, "wait for its end; if none is at work: cls_setup")
+    assert cli_start.unheld(cli.Site(text.cluster(tree), named)).answer is Answer.YES

@@ -158,3 +158,17 @@ def test_data_that_are_there_are_not_given_up(tmp_path: Path) -> None:
     )
     assert no_data_refused(found) == [f"{tmp_path} is empty"]
     assert no_data_refused(found._replace(state=State(TERM, mark="a copy of node2 began and has not ended"))) == []
+
+
+def test_who_has_no_data_does_not_make_it_a_first_election() -> None:
+    """While the one that has something does not show it, nobody is told that nobody was ever promoted."""
+    given = {"node2": Vote(TERM, lsn=NOTHING)}
+    assert "nobody was ever promoted" not in vote.obstacle(given, RULES)
+    assert vote.able(given, RULES) == []
+    assert vote.able({**given, "node1": shown(300, said=ALONE._replace(owner=""))}, RULES) == ["node1"]
+
+
+def test_who_went_on_alone_and_lost_its_data_says_so() -> None:
+    """By name, with its last word."""
+    found = ground({"node3": LEFT["node3"]._replace(said=ALONE._replace(owner="node1"))}, State(TERM))
+    assert "what node1 confirmed alone" in cli_reset.no_data_risk(found)

@@ -315,6 +315,15 @@ def test_a_failure_that_is_over_is_no_trouble() -> None:
     assert FORKED in " ".join(" ".join(folded).split())
 
 
+def test_a_maintenance_of_our_own_is_told_once() -> None:
+    """A change of parameters holds the set for a moment; killed, cls_setup ends it, and nothing that a person would type for one of their own."""
+    report = healthy()
+    assert report.named is not None
+    held = [one._replace(flags=(*one.flags, "unmanaged")) for one in report.view.resources]
+    found = trouble.find(report._replace(named=report.named._replace(held=True), view=report.view._replace(resources=tuple(held))))
+    assert [(one.worst, "cls_setup" in one.hint, "killed" in one.what) for one in found] == [(State.DEGRADED, True, True)]
+
+
 def test_with_several_sets_the_command_names_the_one_that_is_looked_at() -> None:
     """`cls_start` without a name would start another one."""
     stopped = healthy(rows=rows(node3={"role": "stopped"}))
