@@ -38,7 +38,7 @@ def start(settings: Settings, context: Context) -> int:
 def _start(site: Site) -> int:
     settings, context = site.settings, site.context
     if settings.replicated:
-        outcome = Outcome(False, UNDER_REPAIR) if site.under_repair() else site.drive(pgsql.start)
+        outcome = Outcome(False, UNDER_REPAIR) if site.under_repair() else _with_its_log(site, site.drive(pgsql.start))
         if not outcome.ok:  # pgwatch repairs only what Pacemaker wants to run
             system.write_file(refusal_file(settings), f"{outcome.reason}\n")
         return _code(outcome)
@@ -51,9 +51,16 @@ def _start(site: Site) -> int:
                 postgres.launch_plain(settings)
     while (run := site.instance(disk=False).run) not in (Run.PRIMARY, Run.STANDBY):
         if run is Run.DOWN or site.left < 1:
-            return _code(Outcome(False, f"PostgreSQL did not start (it is {run.value}); its log tells why"))
+            return _code(_with_its_log(site, Outcome(False, f"PostgreSQL did not start (it is {run.value}); its log tells why")))
         time.sleep(postgres.POLL)
     return Code.SUCCESS
+
+
+def _with_its_log(site: Site, outcome: Outcome) -> Outcome:
+    """A start that failed after the postmaster was there: with what PostgreSQL said last."""
+    reason, known, _ = outcome.reason.partition("; its log tells why")
+    said = postgres.complaint(site.settings) if known else ""
+    return outcome._replace(reason=f"{reason}: {said}") if said else outcome
 
 
 def stop(settings: Settings, context: Context) -> int:
@@ -162,7 +169,9 @@ def silent(site: Site) -> int:
     reigns = bool(site.state().reign.round)
     limit = STANDBY_SILENCE_LIMIT if site.settings.replicated and not reigns else SILENCE_LIMIT
     if now - since >= limit:
-        return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, or out of connections)"))
+        return _code(
+            Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, out of connections, or its disk is full)")
+        )
     log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {limit:g} s")
     return Code.RUNNING_PROMOTED if site.settings.replicated and reigns else Code.SUCCESS
 
