@@ -29,7 +29,7 @@ UP_PAUSE = 1.0
 """Seconds between two looks while PostgreSQL runs: only a statement about going alone can concern us."""
 PARTING = 3.0
 """Seconds that PostgreSQL may take to begin to end when the watcher is stopped: Pacemaker stops both at once."""
-LAST_WORD = 8.0
+LAST_WORD = 5.0
 """Seconds for which the end of the last voice waits until a primary has said that it goes on alone."""
 
 
