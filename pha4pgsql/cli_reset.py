@@ -134,6 +134,7 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
     left, need = ground.left, ground.rules.answers_needed
     owner = ground.newest.owner
     voices = len(left) + bool(ground.rules.row and not ground.silence)
+    counted = ", the row of the distributed lock counted" if ground.rules.row else ""
     return [
         must(
             f"{need} of {len(ground.rules.members)} members are here and show what they hold", len(left) >= need,
@@ -141,7 +142,7 @@ def _holdings(ground: Ground, target: str) -> list[Check]:
             "start Pacemaker on another member; an election needs so many answers. Where data are lost for good: cls_reset_master --no-data", REFUSED,
         ),
         must(
-            f"{ground.rules.voices_needed} voices are here, the row of the distributed lock counted", voices >= ground.rules.voices_needed,
+            f"{ground.rules.voices_needed} voices are here{counted}", voices >= ground.rules.voices_needed,
             ground.silence or f"only {voices}", "start what is missing; the row's PostgreSQL server is one: nobody is elected without", REFUSED,
         ),
         must(

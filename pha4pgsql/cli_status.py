@@ -150,7 +150,7 @@ with here as (select pg_is_in_recovery() as standby),
 select h.standby, p.lsn::text, ('x' || substr(case when h.standby then null else pg_walfile_name(p.lsn) end, 1, 8))::bit(32)::int,
        current_setting('synchronous_standby_names'),
        coalesce((select extract(epoch from clock_timestamp() - min(query_start)) from pg_stat_activity where wait_event = 'SyncRep'), 0)::float8,
-       r.application_name, pg_wal_lsn_diff(p.lsn, r.replay_lsn)::bigint,
+       r.application_name, case when r.replay_lsn > p.lsn then 0 else pg_wal_lsn_diff(p.lsn, r.replay_lsn) end::bigint,
        case when r.replay_lsn >= p.lsn then 0.0 else extract(epoch from greatest(r.replay_lag, clock_timestamp() - r.reply_time)) end::float8,
        r.replay_lsn::text, r.state, r.sync_state
   from here h, position p left join pg_stat_replication r on not pg_is_in_recovery()
