@@ -287,7 +287,8 @@ def _add(options: argparse.Namespace) -> int:
         if not procedure.perform(Plan(add_checks(ground, node, seen), add_steps(ground, node, seen, there, options, say)), options, say):
             return 0
     print(f"{node} is a member of {ground.site.named.promotable}")
-    _tell(f"name {node} in othernodes (or node3=), on every node, and run install.sh there", f"cls_setup would remove {node} again")
+    template = ", pcs_template=muti.pcs.j2 where it is dual.pcs.j2" if len({*ground.wished} - {node}) == 2 else ""
+    _tell(f"name {node} in othernodes (or node3=){template}, on every node, and run install.sh there", f"cls_setup would remove {node} again")
     return 0
 
 
