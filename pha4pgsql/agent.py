@@ -51,14 +51,14 @@ def _start(site: Site) -> int:
                 postgres.launch_plain(settings)
     while (run := site.instance(disk=False).run) not in (Run.PRIMARY, Run.STANDBY):
         if run is Run.DOWN or site.left < 1:
-            return _code(_with_its_log(site, Outcome(False, f"PostgreSQL did not start (it is {run.value}); its log tells why")))
+            return _code(_with_its_log(site, Outcome(False, f"PostgreSQL did not start (it is {run.value}){pgsql.LOG_TELLS}")))
         time.sleep(postgres.POLL)
     return Code.SUCCESS
 
 
 def _with_its_log(site: Site, outcome: Outcome) -> Outcome:
     """A start that failed after the postmaster was there: with what PostgreSQL said last."""
-    reason, known, _ = outcome.reason.partition("; its log tells why")
+    reason, known, _ = outcome.reason.partition(pgsql.LOG_TELLS)
     said = postgres.complaint(site.settings) if known else ""
     return outcome._replace(reason=f"{reason}: {said}") if said else outcome
 

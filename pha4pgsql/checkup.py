@@ -11,7 +11,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from pha4pgsql import text
+from pha4pgsql import text, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -197,8 +197,7 @@ def _managed(facts: Facts) -> Iterator[Finding]:
     if facts.named.disabled:
         yield Finding(Level.WARNING, f"{facts.named.promotable} is disabled", "cls_start")
     if facts.named.held:
-        seen = "the configuration is being changed, or a command that changed it was killed: Pacemaker looks after nothing meanwhile"
-        yield Finding(Level.WARNING, seen, "if no cls_setup or cls_member is at work: cls_setup")
+        yield Finding(Level.WARNING, trouble.BEING_CHANGED, "if no cls_setup or cls_member is at work: cls_setup")
     ours = {facts.named.promotable, *facts.named.companions}
     for one in facts.view.resources:
         flags = {*one.flags, *(flag for part in one.instances for flag in part.flags)}

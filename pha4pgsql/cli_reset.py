@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import arguments, cli, cli_start, cli_status, pacemaker, postgres, procedure, vote
+from pha4pgsql import arguments, cli, cli_start, cli_status, copies, copying, pacemaker, postgres, procedure, repair, vote
 from pha4pgsql.checks import Check, must
 from pha4pgsql.procedure import NotReached, Plan, Step
 from pha4pgsql.settings import Context, of_parameters
@@ -46,6 +46,10 @@ class Ground(NamedTuple):
     round: int
     silence: str = ""
     """Why the row of the distributed lock does not answer, or empty."""
+
+    @property
+    def settings(self) -> Settings:
+        return of_parameters(self.site.named.parameters, self.site.named.primitive)
 
     @property
     def left(self) -> dict[str, Vote]:
@@ -175,12 +179,17 @@ def risk(ground: Ground, target: str) -> str:
     gone = [node for node in ground.rules.members if node not in ground.left and (node != ground.here or ground.state is not None)]
     lines = [f"what each member holds: {holdings(ground)}"]
     if ground.lost:
-        lines.append(f"LOST FOR EVER: what {ground.lost} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")
+        lines.append(_last_commits(ground))
     if ground.state is None:
         lines.append(f"the state file of {ground.here} is damaged: its promises and terms are given up, and it has to be rebuilt as a standby")
     if gone:
         lines.append(f"{' '.join(gone)} must be off, and stay off until {target} is primary; what only {' or '.join(gone)} has is not counted")
     return "\n".join([*lines, f"{target} becomes primary with what it holds"])
+
+
+def _last_commits(ground: Ground) -> str:
+    """What is gone with the member that went on alone."""
+    return f"LOST FOR EVER: what {ground.newest.owner} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it"
 
 
 def replacement(ground: Ground) -> State:
@@ -229,7 +238,7 @@ def _give_up(ground: Ground, options: argparse.Namespace, say: Say) -> int:
     """Here nothing is left: with that said the others may be enough."""
     missing = missing_answers(ground)
     wanted = [
-        Step(f"write into the state file of {ground.here} that it holds nothing", lambda: _say_nothing(ground.here), _says_nothing(ground)),
+        Step(f"write into the state file of {ground.here} that it holds nothing", lambda: _say_nothing(ground), _says_nothing(ground)),
         *([Step("wait until somebody is primary", lambda: _await("", options.timeout, say))] if not missing else []),
     ]
     plan = Plan(no_data_checks(ground, options.master), wanted, no_data_risk(ground), insists=True)
@@ -255,7 +264,7 @@ def missing_answers(ground: Ground) -> int:
 
 def no_data_checks(ground: Ground, named: str) -> list[Check]:
     """There is no primary to copy from, no database here, and somebody else who has one."""
-    settings = of_parameters(ground.site.named.parameters, ground.site.named.primitive)
+    settings = ground.settings
     others = [node for node in ground.left if node != ground.here and ground.left[node].lsn != NOTHING]
     half = ground.state is not None and bool(ground.state.mark)
     data = f"something is in {settings.datadir}, and it may be the only copy of what was confirmed last"
@@ -269,7 +278,7 @@ def no_data_checks(ground: Ground, named: str) -> list[Check]:
         _is_member(ground),
         must("PostgreSQL does not run here", postgres.postmaster(settings) is None, "it runs", "cls_status shows what this node does", REFUSED),
         must(
-            f"{settings.datadir} is empty", half or not os.path.isdir(settings.datadir) or not os.listdir(settings.datadir), data,
+            f"{settings.datadir} is empty", half or not copies.entries(settings.datadir), data,
             f"bring it up: cls_cleanup; cls_status shows why it does not start. If it is useless: mv {settings.datadir} {settings.datadir}.useless",
             REFUSED,
         ),
@@ -288,19 +297,16 @@ def no_data_risk(ground: Ground) -> str:
     if gone:
         lines.append(f"{' '.join(gone)} must be off, or without data, too: what only {' or '.join(gone)} has is not waited for any more")
     if ground.newest.owner == ground.here:
-        lines.append(f"LOST FOR EVER: what {ground.here} confirmed alone (its last word: {vote.statement_text(ground.newest)}); nobody else has it")
+        lines.append(_last_commits(ground))
     only = " and ".join([*gone, ground.here])
     lines.append(f"LOST FOR EVER: what only {only} had; bring back the disk that has it instead, if there is one (is it only not mounted?)")
     return "\n".join(lines)
 
 
-def _say_nothing(here: str) -> None:
-    """Under the node's lock; a second time it changes nothing."""
-    from pha4pgsql import copying, repair
-
-    settings = of_parameters(cli.look().named.parameters, cli.look().named.primitive)
+def _say_nothing(ground: Ground) -> None:
+    """Under the node's lock, by a new look at who reigns and what is here."""
     mark = f"{GIVEN_UP} by cls_reset_master at {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    outcome = repair.fresh(settings, here).drive(lambda scene: copying.give_up(scene, mark), scope=Scope.VOTES)
+    outcome = repair.fresh(ground.settings, ground.here).drive(lambda scene: copying.give_up(scene, mark), scope=Scope.VOTES)
     if not outcome.ok:
         raise ClusterRefusal(outcome.reason)
 
@@ -334,7 +340,7 @@ def _last(target: str, limit: float, say: Say, *, chosen: bool) -> Step:
 def _replace(say: Say) -> None:
     """Under the node's lock, with PostgreSQL down: what is written is worked out from a new look."""
     ground = _look()
-    settings = of_parameters(ground.site.named.parameters, ground.site.named.primitive)
+    settings = ground.settings
     site = Site(settings, _context(settings), lambda *_: None)
     path = f"{settings.tmpdir}/{settings.resource}.state"
     with site.lock():

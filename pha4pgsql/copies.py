@@ -163,6 +163,11 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
     return list(os.scandir(folder)) if os.path.isdir(folder) else []
 
 
+def tablespaces_of(datadir: str) -> list[str]:
+    """The places of a data directory's tablespaces, without links."""
+    return [os.path.realpath(link.path) for link in entries(f"{datadir}/pg_tblspc")]
+
+
 def is_tablespace(name: str) -> bool:
     """Whether this is a directory in which a server keeps what is in a tablespace (manual, Database File Layout).
 
@@ -181,8 +186,8 @@ def clear_tablespace(folder: str) -> None:
 
 def empty_data(folder: str, owner: str) -> None:
     """Empty a data directory, and its tablespaces with it."""
-    for link in entries(f"{folder}/pg_tblspc"):
-        clear_tablespace(os.path.realpath(link.path))
+    for place in tablespaces_of(folder):
+        clear_tablespace(place)
     empty(folder, owner)
 
 

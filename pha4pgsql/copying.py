@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pha4pgsql.pgsql import deposed, under, unwhole
+from pha4pgsql.pgsql import LOG_TELLS, deposed, under, unwhole
 from pha4pgsql.shown import my_vote
 from pha4pgsql.sight import MARGIN, reigning
 from pha4pgsql.standby_names import quorum_names
@@ -94,7 +94,7 @@ def recover(scene: Scene) -> Procedure:
     if found is not Run.DOWN:
         scene = yield [Shutdown()]
     if found is not Run.STANDBY or scene.instance.run is not Run.DOWN:
-        return Outcome(False, f"PostgreSQL did not come through its crash recovery (it is {found.value}); its log tells why")
+        return Outcome(False, f"PostgreSQL did not come through its crash recovery (it is {found.value}){LOG_TELLS}")
     return Outcome(True)
 
 

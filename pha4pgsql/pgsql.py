@@ -83,6 +83,8 @@ ANSWER_PATIENCE = 4.0
 """Seconds a candidate waits for answers that are missing."""
 ASYNC_PATIENCE = 0.5
 """The same in async mode, where nobody's answer is needed."""
+LOG_TELLS = "; its log tells why"
+"""How a reason ends that only PostgreSQL itself knows; the agent puts the log's last words in its place."""
 HANDOVER = 1.0
 """Seconds a candidate of a switchover waits for the old primary's last word."""
 
@@ -562,7 +564,7 @@ def start(scene: Scene) -> Procedure:
     while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
         scene = yield []
     if scene.instance.run not in (Run.STANDBY, Run.STARTING):
-        return Outcome(False, f"PostgreSQL did not start (it is {scene.instance.run.value}); its log tells why")
+        return Outcome(False, f"PostgreSQL did not start (it is {scene.instance.run.value}){LOG_TELLS}")
     scene = yield from set_attributes(scene, {(scene.me, "status"): "HS:alone"})
     return (yield from follow(scene)) if scene.instance.run is Run.STANDBY else Outcome(True, "PostgreSQL is still recovering")
 

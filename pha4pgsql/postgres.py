@@ -336,7 +336,11 @@ def end_of_wal(settings: Settings, start: Lsn, known: Sequence[tuple[int, int, L
 
 
 def _has_segment(settings: Settings, timeline: int, position: Lsn, segment_size: int) -> bool:
-    return os.path.exists(f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}")
+    return os.path.exists(_segment(settings, timeline, position, segment_size))
+
+
+def _segment(settings: Settings, timeline: int, position: Lsn, segment_size: int) -> str:
+    return f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}"
 
 
 def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | None:
@@ -367,8 +371,8 @@ def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) 
 def _begun(settings: Settings, timeline: int, position: Lsn, segment_size: int) -> bool:
     """Whether WAL was written into the segment that begins at `position`: a new file is empty, a recycled one tells an older address."""
     try:
-        with open(f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}", "rb") as stream:
-            return wal.page_address(stream.read(wal.PAGE)) == position
+        with open(_segment(settings, timeline, position, segment_size), "rb") as stream:
+            return wal.page_address(stream.read(wal.PAGE_HEADER)) == position
     except OSError:
         return False
 

@@ -154,7 +154,7 @@ def _kind(wanted: Wish, *, known: bool) -> str:
     folder = wanted.settings.datadir
     if os.path.exists(wanted.mark):
         return "partial"
-    if not os.path.isdir(folder) or not os.listdir(folder):
+    if not copies.entries(folder):
         return "empty"
     return "standby" if known and os.path.exists(f"{folder}/standby.signal") else "other"
 

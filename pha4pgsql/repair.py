@@ -441,7 +441,7 @@ def occupied(settings: Settings, found: Facts, state: State, *, discard: bool) -
     It may delete what half a clone has left there, and with `discard` what belongs to the data that are deleted, too.
     """
     half = state.mark.startswith(A_COPY)
-    own = [os.path.realpath(link.path) for link in copies.entries(f"{settings.datadir}/pg_tblspc")] if discard else []
+    own = copies.tablespaces_of(settings.datadir) if discard else []
     return [
         folder for folder in found.tablespaces
         if any(not ((half or os.path.realpath(folder) in own) and copies.is_tablespace(item.name)) for item in copies.entries(folder))

@@ -28,6 +28,8 @@ NO_DATA = "data directory .*: no such file|is not a data directory"
 OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
 """Commands that act on one set."""
 
+BEING_CHANGED = "the configuration is being changed, or a command that changed it was killed: Pacemaker looks after nothing meanwhile"
+"""What a maintenance of our own means, see `words.HOLD`."""
 HELD = "cls_setup, which ends it and makes the configuration that of config.ini"
 """What ends a maintenance that a killed command has left."""
 LOCK_SERVER = "start the PostgreSQL server of the distributed lock, or let this node reach it"
@@ -94,8 +96,7 @@ def _set(report: Report) -> Iterator[Trouble]:
     elif report.named.disabled:
         yield Trouble(State.DOWN, f"{report.named.promotable} was stopped by an operator", "cls_start")
     elif report.named.held:
-        seen = "the configuration is being changed, or a command that changed it was killed: Pacemaker looks after nothing meanwhile"
-        yield Trouble(State.DEGRADED, seen, f"if no cls_setup or cls_member is at work: {HELD}")
+        yield Trouble(State.DEGRADED, BEING_CHANGED, f"if no cls_setup or cls_member is at work: {HELD}")
     if report.maintenance:
         yield Trouble(State.DEGRADED, "maintenance mode: Pacemaker starts, stops and promotes nothing", "cls_unmaintenance")
 
@@ -303,9 +304,9 @@ def mending(failed: FailedAction, *, by_itself: bool) -> str:
 
 def _resources(report: Report) -> Iterator[Trouble]:
     """What Pacemaker does not manage, and what should run and does not."""
+    told = report.maintenance or (report.named is not None and report.named.held) or any(row.maintenance for row in report.rows)
     for one in report.view.resources:
         flags = {*one.flags, *(flag for part in one.instances for flag in part.flags)}
-        told = report.maintenance or (report.named is not None and report.named.held) or any(row.maintenance for row in report.rows)
         if "unmanaged" in flags and not told:
             yield Trouble(State.DEGRADED, f"{one.id} is unmanaged: Pacemaker does not look after it", f"pcs resource manage {one.id}")
         if "blocked" in flags:

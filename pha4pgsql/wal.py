@@ -12,6 +12,8 @@ import struct
 from pha4pgsql.words import Lsn
 
 PAGE = 8192
+PAGE_HEADER = 16
+"""Bytes at the beginning of a page that `page_address` needs."""
 _SHORT_HEADER = 24
 _LONG_HEADER = 40
 _RECORD = re.compile(r"^rmgr: (\S+)\s+len \(rec/tot\):\s*\d+/\s*(\d+), .*?lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (\S*)", re.MULTILINE)
@@ -34,7 +36,7 @@ def page_address(page: bytes) -> Lsn | None:
     >>> page_address(bytes.fromhex("10d10700010000000000000100000000")) == Lsn.parse("0/1000000"), page_address(bytes(16)) is None
     (True, True)
     """
-    magic, _, _, address = struct.unpack_from("=HHIQ", page) if len(page) >= 16 else (0, 0, 0, 0)
+    magic, _, _, address = struct.unpack_from("=HHIQ", page) if len(page) >= PAGE_HEADER else (0, 0, 0, 0)
     return Lsn(address) if magic else None
 
 

@@ -129,10 +129,9 @@ def no_data_refused(found: cli_reset.Ground, named: str = "") -> list[str]:
     return [check.what for check in cli_reset.no_data_checks(found, named) if check.answer is Told.NO]
 
 
-def test_a_node_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_data() -> None:
     """Only where there is no primary, nothing in the data directory, and somebody else who has something; then it counts as an answer."""
     place = Path("/nowhere/data")
-    monkeypatch.setattr("pha4pgsql.postgres.controldata", lambda _: None)
     lost = ground({"node3": LEFT["node3"]}, State(TERM))
     empty = lost._replace(site=lost.site._replace(named=lost.site.named._replace(parameters={**lost.site.named.parameters, "pgdata": str(place)})))
     assert no_data_refused(empty) == []
