@@ -493,7 +493,7 @@ def _change(edit: Callable[[Ground], Element], push: Callable[[Ground, Element],
     for _ in range(setup.ATTEMPTS):
         ground = look()
         new = edit(ground)
-        setup.verify(new)
+        setup.verify(ground.tree, new)
         if push(ground, new):
             return
     raise ClusterRefusal("the cluster's configuration is being changed by somebody else", "run the command again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import sys
@@ -136,7 +137,7 @@ def _attempt(settings: Config, wanted: cib.Wanted, *, dry_run: bool) -> bool:
     lines = cib.changes(live, new)
     _refuse_fencing_without_device(new)
     _refuse_second_set(settings, new)
-    verify(new)
+    verify(live, new)
     moved = _running_and_changed(live, new)
     _refuse_what_needs_a_stop(settings, live, new)
     _refuse_to_lose_a_voice(settings, live, new)
@@ -359,14 +360,32 @@ def _warn_of_two_nodes(settings: Config, new: Element) -> None:
         )
 
 
-def verify(new: Element) -> None:
-    """Ask Pacemaker's own checker; what it refuses is never pushed."""
+def verify(live: Element, new: Element) -> None:
+    """Ask Pacemaker's own checker; what it refuses is never pushed. What it says of the live configuration, too, is not of our making."""
+    passes, said = _judgement(new)
+    if passes:
+        return
+    before = _judgement(live)[1]
+    ours = [line for line in said if line not in before]
+    if ours or not said:
+        found = "".join(f"\n  {line}" for line in ours) or " it said nothing"
+        raise ClusterRefusal(
+            f"the new configuration does not pass crm_verify, nothing was changed:{found}", "correct what is named, and run this again"
+        )
+    print("\n".join(["WARNING: crm_verify complains, as it did before:", *(f"WARNING:   {line}" for line in said)]), file=sys.stderr)
+
+
+def _judgement(tree: Element) -> tuple[bool, list[str]]:
+    """Whether crm_verify lets a configuration pass, and what it says. The nodes' state is left out: it complains of one that is to be fenced."""
+    bare = copy.deepcopy(tree)
+    for state in bare.iterfind("status"):
+        state.clear()
     with tempfile.NamedTemporaryFile("w", prefix="pha4pgsql.", suffix=".xml", encoding="utf-8") as stream:
-        stream.write(cib.write(new))
+        stream.write(cib.write(bare))
         stream.flush()
-        done = system.run(["crm_verify", "--verbose", "--xml-file", stream.name], timeout=20)
-    if not done.ok:
-        raise ClusterRefusal(f"the new configuration does not pass crm_verify, nothing was changed: {done.err.strip()}", "correct config.pcs")
+        done = system.run(["crm_verify", "-VV", "--xml-file", stream.name], timeout=20)
+    lines = (re.sub(r"^\S*\.xml:\d+: |^\(\w+\)\s+", "", line) for line in done.err.splitlines())
+    return done.ok, [line for line in dict.fromkeys(lines) if not line.startswith("crm_verify: ")]
 
 
 def push(old: Element, new: Element) -> bool:

@@ -257,7 +257,7 @@ def test_the_director_is_moved(balance: Balance) -> None:
     balance.drill.must("node1", "crm_resource", "--refresh", "--resource", "lvsdr", "--node", old)
     balance.drill.until(lambda: balance.table(old) == {}, f"the leftover table of {old} is gone")
     assert balance.director == new
-    assert balance.landings(9) == dict.fromkeys(ALL, 3)
+    assert set(balance.landings(9)) == set(ALL)
 
 
 def test_power_loss_of_the_director(balance: Balance) -> None:

@@ -397,6 +397,23 @@ def test_a_node_that_does_not_reply_keeps_nothing_in_maintenance(monkeypatch: py
     assert sum(timeout for name, timeout in did if name == "--refresh") <= 30
 
 
+def test_a_node_that_is_to_be_fenced_is_no_fault_of_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither is what crm_verify has against the live one; what a change brings is."""
+    sample = (SAMPLES / "cib-healthy.xml").read_text()
+    state = '<node_state id="3" uname="node3" in_ccm="true"'
+    assert state in sample
+    live = cib.read(sample.replace(state, state.replace("true", "false")))
+    setup.verify(live, live)
+    vip = '<primitive id="vip-master" class="ocf" provider="heartbeat" type="IPaddr2">'
+    assert vip in sample
+    old = cib.read(sample.replace(vip, f'{vip}<meta_attributes id="m"><nvpair id="n" name="restart-type" value="restart"/></meta_attributes>'))
+    with pytest.raises(ClusterRefusal, match=r"nothing was changed:\n  .*restart-type is deprecated") as refusal:
+        setup.verify(live, old)
+    assert "Blind faith" not in refusal.value.message
+    setup.verify(old, old)
+    assert "WARNING:   warning: Support for restart-type is deprecated" in capsys.readouterr().err
+
+
 def test_a_status_tells_of_a_change() -> None:
     """While the primary's list is not the wished one."""
     there = ground()
