@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pha4pgsql.pgsql import LOG_TELLS, deposed, under, unwhole
 from pha4pgsql.shown import my_vote
-from pha4pgsql.sight import MARGIN, reigning
+from pha4pgsql.sight import MARGIN, reigning, unread
 from pha4pgsql.standby_names import quorum_names
 from pha4pgsql.vote import divergence, resolve, rewindable, store
 from pha4pgsql.words import NEVER, Action, Launch, Lsn, Outcome, Procedure, Publish, Run, Scene, Shutdown, State, Store
@@ -53,7 +53,7 @@ def copied(scene: Scene, mark: str, *, rewind: bool) -> State | str:
     if rewind and state.mark:
         return f"what an unfinished copy left cannot be rewound ({state.mark})"
     if rewind and instance.lsn is None:
-        return "the end of the local WAL could not be found out"
+        return unread(instance)
     if rewind and divergence(state.eras, instance.lsn or Lsn(0), vote.eras) is None:
         return f"the WAL here is a beginning of {primary}'s: there is nothing to rewind"
     if rewind and not rewindable(state.eras, instance.lsn or Lsn(0), vote.eras):

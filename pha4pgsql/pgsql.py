@@ -26,6 +26,7 @@ from pha4pgsql.sight import (
     stays,
     synchronous,
     tagged,
+    unread,
     wish_at,
 )
 from pha4pgsql.standby_names import first_names, number_in, quorum_names
@@ -124,7 +125,7 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
         scene = yield []
     end = held(scene)
     if end is None or scene.state.promised != ballot or scene.instance.upstream is not None:
-        return Outcome(False, "the end of the local WAL could not be found out")
+        return Outcome(False, unread(scene.instance))
     said = Answer(ballot, term_at(scene.state.eras, end), end, scene.instance.timeline, scene.instance.system_identifier)
     steps: list[Action] = [Publish(my_vote(scene, answer=said))]
     if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):
@@ -266,7 +267,7 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
         here, there = instance.system_identifier, vote.system_identifier
         return Outcome(False, f"the database here (system identifier {here}) is no copy of the one on {primary} ({there})")
     if instance.lsn is None:
-        return Outcome(True, "the end of the local WAL could not be found out yet")
+        return Outcome(True, unread(instance))
     upstream = Upstream(primary, slot_name(scene.rules.slot_prefix, vote.reign, scene.me))
     bound = not state.eras and instance.streaming and instance.upstream == upstream  # its state file was lost, its slot is the proof
     fork = None if bound else divergence(state.eras, instance.lsn, vote.eras)

@@ -260,8 +260,10 @@ def _from_row(settings: Settings, row: dict[str, Any], *, end: bool) -> Instance
     received = Lsn.parse(row["received"] or "0/0")
     if seen.receiving:
         return seen._replace(lsn=max(position, received))
-    last = end_of_wal(settings, position, seen.histories, seen.timeline, int(row["segment_size"])) if end else None
-    return seen._replace(lsn=None if last is None else max(position, received, last))
+    if not end:
+        return seen._replace(lsn=None)
+    last = end_of_wal(settings, position, seen.histories, seen.timeline, int(row["segment_size"]))
+    return seen._replace(lsn=None, unread=last) if isinstance(last, str) else seen._replace(lsn=max(position, received, last))
 
 
 def _follower(name: str, state: str, sync_state: str, flush: str | None, slot: str | None, priority: str) -> Follower:
@@ -276,12 +278,15 @@ def _from_disk(settings: Settings, seen: Instance) -> Instance:
     """The end of valid WAL and what the control file says, for an instance that nobody can ask."""
     control = controldata(settings)
     if control is None:
-        return seen
+        return seen._replace(unread=f"the control file of {settings.datadir} cannot be read")
     known = histories(settings)
     end = end_of_wal(settings, control.redo, known, control.timeline, control.wal_segment_size)
-    end = end if end != control.redo else None  # the checkpoint's own record is not readable
-    timeline = max([control.timeline, *(new for new, _, start in known if end is not None and start < end)])
-    return seen._replace(lsn=end, timeline=timeline, checkpoint=control.checkpoint, system_identifier=control.system_identifier, histories=known)
+    if end == control.redo:
+        end = f"no record can be read at {end}, where recovery would begin"
+    lsn, unread = (None, end) if isinstance(end, str) else (end, "")
+    timeline = max([control.timeline, *(new for new, _, start in known if lsn is not None and start < lsn)])
+    seen = seen._replace(lsn=lsn, unread=unread, timeline=timeline, checkpoint=control.checkpoint, histories=known)
+    return seen._replace(system_identifier=control.system_identifier)
 
 
 def controldata(settings: Settings) -> text.ControlData | None:
@@ -314,8 +319,8 @@ def histories(settings: Settings, *, held: bool = True) -> tuple[tuple[int, int,
     return tuple(found)
 
 
-def end_of_wal(settings: Settings, start: Lsn, known: Sequence[tuple[int, int, Lsn]], timeline: int, segment_size: int) -> Lsn | None:
-    """The end of the last valid record on disk from `start` on, over the timelines that the local WAL holds; None: unreadable.
+def end_of_wal(settings: Settings, start: Lsn, known: Sequence[tuple[int, int, Lsn]], timeline: int, segment_size: int) -> Lsn | str:
+    """The end of the last valid record on disk from `start` on, over the timelines that the local WAL holds, or why it cannot be read.
 
     Recovery would stop at the same place: `pg_waldump` reads records as it does. The last checkpoint is not enough,
     what was confirmed after it is WAL too. A newer timeline's segment begins with a copy of the older one's content.
@@ -327,8 +332,8 @@ def end_of_wal(settings: Settings, start: Lsn, known: Sequence[tuple[int, int, L
         for number, switch in switches.items():
             if switch // segment_size <= end // segment_size and _has_segment(settings, number, end, segment_size):
                 last = _dump_end(settings, number, end, segment_size)
-                if last is None:
-                    return None
+                if isinstance(last, str):
+                    return last
                 best = max(best, last)
         if best == end:
             return end
@@ -343,25 +348,28 @@ def _segment(settings: Settings, timeline: int, position: Lsn, segment_size: int
     return f"{settings.datadir}/pg_wal/{wal.segment_name(timeline, position, segment_size)}"
 
 
-def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | None:
+def _dump_end(settings: Settings, timeline: int, start: Lsn, segment_size: int) -> Lsn | str:
     """The end of the last valid record of one timeline, looked for in its last segment, and backwards only where no record begins there.
 
     What is before it is whole: a segment is flushed before a byte of the next one is written (XLogWrite, XLogWalRcvWrite), so reading
     does not take longer the more WAL there is since the checkpoint. Not a byte beyond the last segment is asked for: pg_waldump would
-    wait 5 s for a file that is not there (its WALDumpOpenSegment). What it tells of a record may be longer than a page.
+    wait 5 s for a file that is not there (its WALDumpOpenSegment). What it tells of a record may be longer than a page. It is given the
+    segment's name, or it takes the size of segments from any file that it finds, also from a new one of zeroes, and gives up (its
+    search_directory). Where it ends for another reason than the end of valid records, nothing is known.
     """
     places = [start]
     while _begun(settings, timeline, limit := Lsn((places[-1] // segment_size + 1) * segment_size), segment_size):
         places.append(limit)
     for place in reversed(places):
         done = system.run(
-            [settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(place), "-e", str(limit)],
-            user=settings.pgdba,
-            timeout=20,
-            keep=(2000, 400),
-        )
-        if done.code in (124, 127):
-            return None
+            [
+                settings.program("pg_waldump"), "-p", f"{settings.datadir}/pg_wal", "-t", str(timeline), "-s", str(place), "-e", str(limit),
+                wal.segment_name(timeline, place, segment_size),
+            ],
+            user=settings.pgdba, timeout=20, keep=(2000, 400),
+        )  # fmt: skip
+        if not done.ok and not wal.is_end(done.err):
+            return done.err.strip() or f"pg_waldump ended with code {done.code}"
         last = wal.last_record_end(done.out, segment_size)
         if last is not None:
             return last

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING
 
-from pha4pgsql.words import NEVER, Ballot, Follower, Mode, Rules, Scene, Wish, slot_word
+from pha4pgsql.words import NEVER, Ballot, Follower, Instance, Mode, Rules, Scene, Wish, slot_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,11 @@ RAISED = "INFINITY"
 """The promotion score by which a switchover begins: above a primary's with any stickiness of a person's choice."""
 MARGIN = 5.0
 """Seconds before the end of an operation at which it has to say how far it came."""
+
+
+def unread(instance: Instance) -> str:
+    """What is said where the end of WAL would have to be known."""
+    return "the end of the local WAL could not be found out" + (f": {instance.unread}" if instance.unread else "")
 
 
 # -- names --------------------------------------------------------------------------------------------------------

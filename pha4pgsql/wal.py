@@ -54,6 +54,20 @@ def record_end(start: Lsn, length: int, segment_size: int) -> Lsn:
     return Lsn((position + left + 7) // 8 * 8)
 
 
+_END = re.compile(r"^pg_waldump: (error|fatal): (error in WAL record at|could not find a valid record after) ", re.MULTILINE)
+
+
+def is_end(complaint: str) -> bool:
+    """Whether pg_waldump, in failing, said that valid records end, which is how it always ends before `-e`.
+
+    >>> is_end("pg_waldump: error: error in WAL record at 0/1CEBEB0: invalid record length at 0/1CEC060: wanted 24, got 0")
+    True
+    >>> is_end('pg_waldump: fatal: could not find a valid record after 0/3000000'), is_end("no end within 20 s")
+    (True, False)
+    """
+    return bool(_END.search(complaint))
+
+
 def last_record_end(dump: str, segment_size: int) -> Lsn | None:
     """The end of the last record that `pg_waldump` printed; None when it printed none.
 

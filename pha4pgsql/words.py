@@ -302,7 +302,7 @@ class Follower(NamedTuple):
 class Instance(NamedTuple):
     """The PostgreSQL of this node as observed once.
 
-    `lsn` is the end of valid WAL (a primary: its flush position), None when it could not be found out.
+    `lsn` is the end of valid WAL (a primary: its flush position), None when it could not be found out; `unread` may tell why.
     `receiving`: a WAL receiver process exists; `streaming`: it gets WAL. `upstream`: what the settings file names. `names`: the
     synchronous_standby_names in the settings file, `names_shown` what a session sees (None: could not ask).
     `histories`: (timeline, parent, switch point) of every timeline of which the local WAL holds a segment.
@@ -326,6 +326,7 @@ class Instance(NamedTuple):
     histories: tuple[tuple[int, int, Lsn], ...] = ()
     unheld: tuple[tuple[int, int, Lsn], ...] = ()
     proven: bool = False
+    unread: str = ""
 
 
 class Rules(NamedTuple):

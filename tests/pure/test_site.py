@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pha4pgsql import agent, pacemaker, postgres, vote, watch
+from pha4pgsql import agent, pacemaker, paths, postgres, system, vote, watch
 from pha4pgsql.outage import Meter
 from pha4pgsql.settings import Code, Context, Settings
+from pha4pgsql.sight import unread
 from pha4pgsql.site import MOVING, NOBODY_LEFT, Scope, Site
 from pha4pgsql.words import Ballot, Instance, Mode, Run, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
+    from collections.abc import Collection, Iterator
 
 NODES = ("node1", "node2", "node3")
 CONTEXT = Context("demote", "pgsql", "node1", timeout=60.0, started=0.0)
@@ -121,6 +124,53 @@ def test_the_end_of_wal_is_read_when_it_counts(tmp_path: Path, monkeypatch: pyte
         (tmp_path / "pgsql.state").write_text(vote.state_text(State(Ballot(round_promised, "node2"))))
         site(tmp_path).look(scope=scope)
         assert asked.pop() is expected
+
+
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Settings]:
+    """A database that was stopped, with segments of zeroes beside the one that is in use, as a checkpoint makes them in advance."""
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.chown(folder, user)
+        bindir = paths.find_programs("", paths.DEFAULT_PGCTL, "")
+        settings = Settings(datadir=f"{folder}/data", tmpdir=folder, bindir=bindir, pgdba=user)
+        initdb = [settings.program("initdb"), "-D", settings.datadir, "-A", "trust", "--no-sync"]
+        assert system.run(initdb, user=user).ok
+        wal = Path(settings.datadir, "pg_wal")
+        [used] = [one.name for one in wal.iterdir() if len(one.name) == 24]
+        for number in range(2, 200):  # pg_waldump looks at the first that the directory lists
+            new = wal / f"{used[:16]}{number:08X}"
+            new.touch(0o600)
+            shutil.chown(new, user)
+            os.truncate(new, 16 << 20)
+        yield settings
+
+
+def test_a_segment_of_zeroes_hides_nothing(stopped: Settings) -> None:
+    """The end of WAL is found: the checkpoint of the shutdown is the last record."""
+    seen = postgres.observe(stopped)
+    assert (seen.run, seen.unread) == (Run.DOWN, "")
+    assert seen.lsn is not None
+    assert 0 < seen.lsn - seen.checkpoint < 200
+
+
+def test_what_cannot_be_read_is_not_taken_for_the_end(stopped: Settings, tmp_path: Path) -> None:
+    """An end that is too near could cost what was confirmed beyond it."""
+    bindir = tmp_path / "bin"
+    bindir.mkdir()
+    tmp_path.chmod(0o755)
+    for name in ("pg_controldata", "postgres"):
+        (bindir / name).symlink_to(stopped.program(name))
+    broken = bindir / "pg_waldump"
+    broken.write_text(
+        "#!/bin/sh\n"
+        "echo 'rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: CHECKPOINT_SHUTDOWN'\n"
+        "echo 'pg_waldump: error: could not read file: Input/output error' >&2; exit 1\n"
+    )
+    broken.chmod(0o755)
+    seen = postgres.observe(stopped._replace(bindir=str(bindir), pgdba=pwd.getpwuid(os.geteuid()).pw_name))
+    assert seen.lsn is None
+    assert unread(seen).endswith("could not be found out: pg_waldump: error: could not read file: Input/output error")
 
 
 def test_a_meter_rests_until_it_hears(monkeypatch: pytest.MonkeyPatch) -> None:
