@@ -165,7 +165,7 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     shown = votes(named.primitive, timeout)
     timelines = {node: one.eras[-1].timeline for node, one in shown.items() if one.eras}
     primaries = sight.cluster.where(named.primitive, "promoted")
-    heard, asking = the_row(named), len(primaries) == 1 and sight.quorate
+    heard, asking = the_row(named), sight.quorate and (len(primaries) == 1 or named.held)
     asked, followers = ask_primary(named, min(timeout, PRIMARY_LIMIT)) if asking else (Primary(), ())
     info = sight.cluster.properties.get(f"{named.primitive}_REPL_INFO", "")
     told = Told(
@@ -176,7 +176,7 @@ def ask(sight: Sight, named: Named | None, timeout: float) -> Told:
     )  # fmt: skip
     if not asked.answered or asked.standby or asked.timeline is None:
         return told
-    current = dict.fromkeys((primaries[0], *(one.name for one in followers)), asked.timeline)
+    current = dict.fromkeys((*primaries, *(one.name for one in followers)), asked.timeline)
     return told._replace(timelines={**timelines, **current}, followers=followers)
 
 

@@ -105,6 +105,8 @@ def _primary(report: Report) -> Iterator[Trouble]:
     named, promoted = report.named, report.promoted
     if named is None or named.disabled:
         return
+    if not promoted and _looked_at_anew(report):
+        return
     if not promoted:
         why = "; ".join(report.notes) or "nobody is primary"
         absent = " ".join(row.name for row in report.rows if row.name in named.nodes and not row.online)
@@ -127,6 +129,11 @@ def _primary(report: Report) -> Iterator[Trouble]:
             yield Trouble(State.DOWN, f"{vip} runs on no node: clients do not reach the primary", f"cls_cleanup {vip}")
             return
     yield from _answers(report, promoted[0])
+
+
+def _looked_at_anew(report: Report) -> bool:
+    """Whether Pacemaker, for a moment of a change, does not know what runs: it has forgotten, on our word, and a primary answers all the same."""
+    return report.named is not None and report.named.held and report.asked.answered and not report.asked.standby
 
 
 def _answers(report: Report, primary: str) -> Iterator[Trouble]:
@@ -210,6 +217,8 @@ def _server(report: Report, row: Row) -> Trouble | None:
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
         )
     told = any(_is_current(report, one) and one.node == row.name for one in report.view.failed)
+    if row.role == "stopped" and _looked_at_anew(report):
+        return None
     if row.role in {"stopped", "failed"} and not told:
         return Trouble(State.DEGRADED, f"{named.primitive} is {row.role} on {row.name}", "cls_start")
     if row.role in MOVING and not told:
