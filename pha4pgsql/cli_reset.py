@@ -267,7 +267,13 @@ def no_data_checks(ground: Ground, named: str) -> list[Check]:
     settings = ground.settings
     others = [node for node in ground.left if node != ground.here and ground.left[node].lsn != NOTHING]
     half = ground.state is not None and bool(ground.state.mark)
+    found = [item for item in copies.entries(settings.datadir) if item.name != "lost+found"]
     data = f"something is in {settings.datadir}, and it may be the only copy of what was confirmed last"
+    aside = (
+        f"move all that is in {settings.datadir} elsewhere"
+        if os.path.ismount(settings.datadir)
+        else f"mv {settings.datadir} {settings.datadir}.useless"
+    )
     return [
         must(
             "--no-data is about this node", named in ("", ground.here), f"{named} was named", f"on {named}: cls_reset_master --no-data",
@@ -278,9 +284,8 @@ def no_data_checks(ground: Ground, named: str) -> list[Check]:
         _is_member(ground),
         must("PostgreSQL does not run here", postgres.postmaster(settings) is None, "it runs", "cls_status shows what this node does", REFUSED),
         must(
-            f"{settings.datadir} is empty", half or not copies.entries(settings.datadir), data,
-            f"bring it up: cls_cleanup; cls_status shows why it does not start. If it is useless: mv {settings.datadir} {settings.datadir}.useless",
-            REFUSED,
+            f"{settings.datadir} is empty", half or not found, data,
+            f"bring it up: cls_cleanup; cls_status shows why it does not start. If it is useless: {aside}", REFUSED,
         ),
         must(
             f"the state file of {ground.here} can be read", ground.state is not None, "it is damaged",

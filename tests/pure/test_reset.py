@@ -156,6 +156,9 @@ def test_data_that_are_there_are_not_given_up(tmp_path: Path) -> None:
         site=found.site._replace(named=found.site.named._replace(parameters={**found.site.named.parameters, "pgdata": str(tmp_path)}))
     )
     assert no_data_refused(found) == [f"{tmp_path} is empty"]
+    (tmp_path / "PG_VERSION").rename(tmp_path / "lost+found")
+    assert no_data_refused(found) == [], "a file system of its own"
+    (tmp_path / "lost+found").rename(tmp_path / "PG_VERSION")
     assert no_data_refused(found._replace(state=State(TERM, mark="a copy of node2 began and has not ended"))) == []
 
 
