@@ -473,6 +473,8 @@ def write_config(settings: Settings, *, replicated: bool) -> None:
     """Write the file that PostgreSQL is started with."""
     ours = [f"include {quoted(f'{settings.tmpdir}/{name}')}" for name in ("rep_mode.conf", "recovery.conf")] if replicated else []
     extra = [f"data_directory = {quoted(settings.datadir)}"] if settings.datadir != settings.pgdata else []
+    extra += [f"port = {settings.pgport}"]  # as on the command line, or every reload logs that it cannot be changed
+    extra += [f"unix_socket_directories = {quoted(settings.socketdir)}"] if settings.socketdir else []
     lines = ["# written by the pgsql agent at every start", f"include {quoted(settings.config)}", *extra, *ours, ""]
     system.write_file(config_file(settings), "\n".join(lines), owner=settings.pgdba)
 

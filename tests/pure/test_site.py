@@ -133,7 +133,7 @@ def stopped() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory() as folder:
         shutil.chown(folder, user)
         bindir = paths.find_programs("", paths.DEFAULT_PGCTL, "")
-        settings = Settings(datadir=f"{folder}/data", tmpdir=folder, bindir=bindir, pgdba=user)
+        settings = Settings(pgdata=f"{folder}/data", datadir=f"{folder}/data", tmpdir=folder, bindir=bindir, pgdba=user)
         initdb = [settings.program("initdb"), "-D", settings.datadir, "-A", "trust", "--no-sync"]
         assert system.run(initdb, user=user).ok
         wal = Path(settings.datadir, "pg_wal")
@@ -152,6 +152,26 @@ def test_a_segment_of_zeroes_hides_nothing(stopped: Settings) -> None:
     assert (seen.run, seen.unread) == (Run.DOWN, "")
     assert seen.lsn is not None
     assert 0 < seen.lsn - seen.checkpoint < 200
+
+
+def test_the_file_says_what_the_command_line_says(stopped: Settings) -> None:
+    """Else PostgreSQL logs at every reload that its port cannot be changed, and that the configuration has errors."""
+    settings = stopped._replace(pgport=5599, socketdir=stopped.tmpdir, config=f"{stopped.tmpdir}/own.conf", logfile=f"{stopped.tmpdir}/log")
+    Path(settings.config).write_text("listen_addresses = ''\nport = 5432\nunix_socket_directories = '/nowhere'\n", encoding="utf-8")
+    deadline = time.monotonic() + 30
+    postgres.write_config(settings, replicated=False)
+    postgres.start_postmaster(settings)
+    try:
+        while postgres.observe(settings).run is not Run.PRIMARY and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with postgres.session(settings, timeout=10.0) as query:
+            query("SELECT pg_reload_conf()")
+            while "SIGHUP" not in (log := Path(settings.logfile).read_text(encoding="utf-8")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            [wrong] = query("SELECT array_agg(name) AS names FROM pg_file_settings WHERE error IS NOT NULL")
+    finally:
+        postgres.shutdown(settings, escalate=20.0, deadline=deadline + 30, silent=False)
+    assert wrong["names"] is None, log
 
 
 def test_what_cannot_be_read_is_not_taken_for_the_end(stopped: Settings, tmp_path: Path) -> None:

@@ -322,7 +322,8 @@ def test_a_maintenance_of_our_own_is_told_once() -> None:
     held = [one._replace(flags=(*one.flags, "unmanaged")) for one in report.view.resources]
     found = trouble.find(report._replace(named=report.named._replace(held=True), view=report.view._replace(resources=tuple(held))))
     assert [(one.worst, "cls_setup" in one.hint, "killed" in one.what) for one in found] == [(State.DEGRADED, True, True)]
-    forgotten = report._replace(named=report.named._replace(held=True), primary=None, rows=rows(**{name: {"role": "stopped"} for name in NODES}))
+    stopped: dict[str, object] = {"role": "stopped"}
+    forgotten = report._replace(named=report.named._replace(held=True), primary=None, rows=rows(**dict.fromkeys(NODES, stopped)))
     assert report.asked.answered
     assert verdict(forgotten)[0] is State.DEGRADED, "Pacemaker has been told to look anew, and the primary answers"
     assert verdict(forgotten._replace(asked=Primary(Refusal.SILENT, "timeout")))[0] is State.DOWN
