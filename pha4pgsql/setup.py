@@ -42,6 +42,8 @@ SETTLE = 60.0
 REFRESH = 15.0
 """For the nodes' replies to having been told to look anew. One that just died does not reply, and until the maintenance ends nobody is promoted."""
 ATTEMPTS = 3
+INVALID = 78
+"""CRM_EX_CONFIG: crm_verify's exit code for errors and for warnings."""
 
 
 def setup(argv: Sequence[str]) -> int:
@@ -367,11 +369,9 @@ def verify(live: Element, new: Element) -> None:
         return
     before = _judgement(live)[1]
     ours = [line for line in said if line not in before]
-    if ours or not said:
-        found = "".join(f"\n  {line}" for line in ours) or " it said nothing"
-        raise ClusterRefusal(
-            f"the new configuration does not pass crm_verify, nothing was changed:{found}", "correct what is named, and run this again"
-        )
+    if ours:
+        found = "".join(f"\n  {line}" for line in ours)
+        raise ClusterRefusal(f"the new configuration does not pass crm_verify, nothing was changed:{found}", "correct what it names, and try again")
     print("\n".join(["WARNING: crm_verify complains, as it did before:", *(f"WARNING:   {line}" for line in said)]), file=sys.stderr)
 
 
@@ -384,8 +384,11 @@ def _judgement(tree: Element) -> tuple[bool, list[str]]:
         stream.write(cib.write(bare))
         stream.flush()
         done = system.run(["crm_verify", "-VV", "--xml-file", stream.name], timeout=20)
+    if done.code not in {0, INVALID}:
+        raise EnvironmentFailure(f"crm_verify gave no judgement, nothing was changed: {done.err.strip() or f'exit code {done.code}'}")
     lines = (re.sub(r"^\S*\.xml:\d+: |^\(\w+\)\s+", "", line) for line in done.err.splitlines())
-    return done.ok, [line for line in dict.fromkeys(lines) if not line.startswith("crm_verify: ")]
+    said = [line for line in dict.fromkeys(lines) if not line.startswith("crm_verify: ")]
+    return done.ok, said or [f"exit code {done.code}"]
 
 
 def push(old: Element, new: Element) -> bool:
