@@ -335,7 +335,7 @@ CHAPTERS = (
             Key(
                 "pgsql_pghost", _word, "", "address or socket directory that the agent connects to; empty: the default socket", "pghost", "127.0.0.1"
             ),
-            Key("pgsql_pgdb", _text, "", "database that the agent connects to; empty: template1", "pgdb", "postgres"),
+            Key("pgsql_pgdb", _text, "", "database that the agent connects to; empty: postgres", "pgdb", "monitoring"),
             Key("pgsql_socketdir", _absolute, "", "directory of the unix sockets", "socketdir", "/var/run/postgresql"),
             Key("pgsql_pglibs", _absolute, "", "directory added to the library path", "pglibs", "/usr/pgsql/lib"),
             Key("pgsql_tmpdir", _absolute, "/var/lib/pgsql/tmp", "the agent's own directory: state file, settings it writes, passfile", "tmpdir"),

@@ -117,7 +117,9 @@ _PGSQL_PARAMETERS = (
     Parameter("start_opt", Kind.STRING, "", "Options for the server", "Options given to postgres when it is started (pg_ctl -o)."),
     _alias("start_opts", "start_opt", "P"),
     Parameter("ctl_opt", Kind.STRING, "", "Options for pg_ctl", "Further options of pg_ctl, such as -w or -l."),
-    Parameter("pgdb", Kind.STRING, "template1", "Database used for checks", "The database to which the agent connects."),
+    Parameter("pgdb", Kind.STRING, "postgres", "Database used for checks",
+        "The database to which the agent connects. Where the server refuses that one, postgres and template1 are tried. In template1 the agent "
+        "would stand in the way of CREATE DATABASE, and wait while it runs."),
     Parameter("logfile", Kind.PATH, "/dev/null", "File for the server's first messages",
         "The file that receives what the server writes before its own logging begins (pg_ctl -l). Created if it is missing."),
     Parameter("socketdir", Kind.PATH, "", "Directory of the unix socket",

@@ -171,11 +171,10 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
 
     psycopg2.extensions.set_wait_callback(wait)
     try:
-        with _as_user(settings.pgdba):
-            connection = psycopg2.connect(
-                **_address(settings, server), user=user or settings.monitor_user, password=settings.monitor_password or None,
-                dbname=settings.pgdb, application_name="pha4pgsql", client_encoding="UTF8",
-            )  # fmt: skip
+        connection = _connect(
+            settings, server, user=user or settings.monitor_user, password=settings.monitor_password or None,
+            application_name="pha4pgsql", client_encoding="UTF8",
+        )  # fmt: skip
     except psycopg2.Error as refused:
         raise Silence(f"PostgreSQL refused the session: {str(refused).strip()}") from refused
     try:
@@ -193,6 +192,31 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
         yield query
     finally:
         connection.close()
+
+
+OWN_WAYS = "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=on -c default_transaction_read_only=off"
+"""What a role or a database may have been given otherwise (ALTER ROLE ... SET). What a connection asks for wins over that."""
+
+
+def _connect(settings: Settings, server: Postmaster, finish: Callable[[Connection], None] = lambda _: None, **given: Any) -> Connection:  # noqa: ANN401
+    """Connect to the agent's database, or to another one that is always there when the server says no to that one: it lives, it has answered."""
+    import psycopg2
+
+    *others, last = dict.fromkeys((settings.pgdb, "postgres", "template1"))
+
+    def connect(name: str) -> Connection:
+        with _as_user(settings.pgdba):
+            connection: Connection = psycopg2.connect(**_address(settings, server), dbname=name, options=OWN_WAYS, **given)
+            finish(connection)
+        return connection
+
+    for name in others:
+        try:
+            return connect(name)
+        except psycopg2.Error as refused:
+            if name not in str(refused):
+                raise
+    return connect(last)
 
 
 def _address(settings: Settings, server: Postmaster) -> dict[str, Any]:
@@ -808,16 +832,10 @@ class Proof:
             if server is None:
                 return False
             psycopg2.extensions.set_wait_callback(None)
-            with _as_user(self._settings.pgdba):
-                self._connection = psycopg2.connect(
-                    **_address(self._settings, server),
-                    user=self._settings.pgdba,
-                    dbname=self._settings.pgdb,
-                    application_name="pha4pgsql proof",
-                    connect_timeout=2,
-                    async_=True,
-                )
-                _finish(self._connection, timeout)
+            self._connection = _connect(
+                self._settings, server, lambda new: _finish(new, timeout),
+                user=self._settings.pgdba, application_name="pha4pgsql proof", connect_timeout=2, async_=True,
+            )  # fmt: skip
             self._connection.cursor().execute("select pg_logical_emit_message(true, 'pha4pgsql', 'do commits wait?')")
         pid = self._connection.info.backend_pid
         deadline = time.monotonic() + timeout

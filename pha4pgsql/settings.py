@@ -63,7 +63,7 @@ class Settings(NamedTuple):
     config: str = "/var/lib/pgsql/data/postgresql.conf"
     start_opt: str = ""
     ctl_opt: str = ""
-    pgdb: str = "template1"
+    pgdb: str = "postgres"
     logfile: str = "/dev/null"
     socketdir: str = ""
     tmpdir: str = "/var/lib/pgsql/tmp"

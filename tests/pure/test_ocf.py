@@ -31,7 +31,7 @@ OWNER = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 FORERUNNERS = {
     # parameters of expgsql and ocf:heartbeat:pgsql, with the defaults that users know
     "pgctl": "/usr/bin/pg_ctl", "psql": "/usr/bin/psql", "pgdata": "/var/lib/pgsql/data", "pgdba": "postgres", "pghost": "", "pgport": "5432",
-    "pglibs": "/usr/lib", "config": "", "start_opt": "", "ctl_opt": "", "pgdb": "template1", "logfile": "/dev/null", "socketdir": "",
+    "pglibs": "/usr/lib", "config": "", "start_opt": "", "ctl_opt": "", "pgdb": "postgres", "logfile": "/dev/null", "socketdir": "",
     "tmpdir": "/var/lib/pgsql/tmp", "monitor_user": "", "monitor_password": "", "monitor_sql": "select now();", "check_wal_receiver": "false",
     "stop_escalate": "90s", "stop_escalate_in_slave": "90s", "crm_attr_timeout": "5s", "rep_mode": "none", "node_list": "",
     "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "master_ip": "", "repuser": "postgres",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -154,8 +155,9 @@ def test_a_segment_of_zeroes_hides_nothing(stopped: Settings) -> None:
     assert 0 < seen.lsn - seen.checkpoint < 200
 
 
-def test_the_file_says_what_the_command_line_says(stopped: Settings) -> None:
-    """Else PostgreSQL logs at every reload that its port cannot be changed, and that the configuration has errors."""
+@contextlib.contextmanager
+def served(stopped: Settings) -> Iterator[Settings]:
+    """The same database, running; its own file names another port."""
     settings = stopped._replace(pgport=5599, socketdir=stopped.tmpdir, config=f"{stopped.tmpdir}/own.conf", logfile=f"{stopped.tmpdir}/log")
     Path(settings.config).write_text("listen_addresses = ''\nport = 5432\nunix_socket_directories = '/nowhere'\n", encoding="utf-8")
     deadline = time.monotonic() + 30
@@ -164,14 +166,45 @@ def test_the_file_says_what_the_command_line_says(stopped: Settings) -> None:
     try:
         while postgres.observe(settings).run is not Run.PRIMARY and time.monotonic() < deadline:
             time.sleep(0.05)
-        with postgres.session(settings, timeout=10.0) as query:
-            query("SELECT pg_reload_conf()")
-            while "SIGHUP" not in (log := Path(settings.logfile).read_text(encoding="utf-8")) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            [wrong] = query("SELECT array_agg(name) AS names FROM pg_file_settings WHERE error IS NOT NULL")
+        yield settings
     finally:
-        postgres.shutdown(settings, escalate=20.0, deadline=deadline + 30, silent=False)
-    assert wrong["names"] is None, log
+        postgres.shutdown(settings, escalate=20.0, deadline=deadline + 60, silent=False)
+
+
+def test_the_file_says_what_the_command_line_says(stopped: Settings) -> None:
+    """Else PostgreSQL logs at every reload that its port cannot be changed, and that the configuration has errors."""
+    with served(stopped) as settings, postgres.session(settings, timeout=10.0) as query:
+        query("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 30
+        while "SIGHUP" not in (log := Path(settings.logfile).read_text(encoding="utf-8")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert query("SELECT name FROM pg_file_settings WHERE error IS NOT NULL") == [], log
+
+
+def test_nobody_stands_in_the_way_of_a_new_database(stopped: Settings) -> None:
+    """CREATE DATABASE waits for sessions in template1, and they for it."""
+    with served(stopped) as settings, postgres.session(settings, timeout=10.0), postgres.session(settings, timeout=4.0) as query:
+        query("CREATE DATABASE made")
+        query("DROP DATABASE made")
+
+
+def test_settings_of_people_do_not_blind_the_agent(stopped: Settings) -> None:
+    """A role's own time limits and ways to commit, a database that is closed: the server has answered, and is asked another way."""
+    with served(stopped) as settings:
+        with postgres.session(settings, timeout=10.0) as query:
+            for given in ("statement_timeout = '1ms'", "synchronous_commit = local", "default_transaction_read_only = on"):
+                query(f"ALTER ROLE CURRENT_USER SET {given}")
+        with postgres.session(settings, timeout=10.0) as query:
+            query("SELECT pg_sleep(0.05)")
+            assert query("SHOW synchronous_commit") == [{"synchronous_commit": "on"}]
+            query("CREATE TABLE made ()")
+        with postgres.session(settings._replace(pgdb="template1"), timeout=10.0) as query:
+            query("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+        assert postgres.observe(settings).run is Run.PRIMARY
+        with postgres.session(settings, timeout=10.0) as query:
+            assert query("SELECT current_database() AS here") == [{"here": "template1"}]
+            query("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+            query("ALTER ROLE CURRENT_USER RESET ALL")
 
 
 def test_what_cannot_be_read_is_not_taken_for_the_end(stopped: Settings, tmp_path: Path) -> None:
