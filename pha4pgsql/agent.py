@@ -92,7 +92,7 @@ def monitor(settings: Settings, context: Context) -> int:
     if instance.run is Run.DOWN or postgres.postmaster(settings) is None:
         return Code.NOT_RUNNING
     if instance.run is Run.SILENT:
-        return silent(site)
+        return silent(site, instance.unread)
     if instance.run in (Run.STARTING, Run.STOPPING):
         return Code.SUCCESS
     if not settings.replicated:
@@ -155,8 +155,17 @@ def _plain(site: Site) -> int:
     return Code.SUCCESS
 
 
-def silent(site: Site) -> int:
-    """A postmaster that lives and does not answer: its role is what it was, until it has been silent for too long."""
+def silent(site: Site, why: str) -> int:
+    """A postmaster that lives and does not answer: its role is what it was, until it has been silent for too long.
+
+    One that answers, but does not let the agent in, works for its clients; it would not be better on another node, and is not restarted.
+    """
+    promoted = site.settings.replicated and bool(site.state().reign.round)
+    if postgres.SHUT_OUT.search(why):
+        exit_reason(f"not watched any more: {why}")
+        if site.context.is_probe:
+            return Code.RUNNING_PROMOTED if promoted else Code.SUCCESS
+        return Code.DEGRADED_PROMOTED if promoted else Code.DEGRADED
     path = postgres.silence_file(site.settings)
     now = time.time()
     try:
@@ -166,14 +175,12 @@ def silent(site: Site) -> int:
         since = now
         if os.path.isdir(site.settings.tmpdir):
             system.write_file(path, f"{now}\n")
-    reigns = bool(site.state().reign.round)
-    limit = STANDBY_SILENCE_LIMIT if site.settings.replicated and not reigns else SILENCE_LIMIT
+    limit = STANDBY_SILENCE_LIMIT if site.settings.replicated and not promoted else SILENCE_LIMIT
     if now - since >= limit:
-        return _code(
-            Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s (frozen, out of connections, or its disk is full)")
-        )
+        cause = why if "FATAL" in why else "frozen, out of connections, or its disk is full"
+        return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s ({cause})"))
     log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {limit:g} s")
-    return Code.RUNNING_PROMOTED if site.settings.replicated and reigns else Code.SUCCESS
+    return Code.RUNNING_PROMOTED if promoted else Code.SUCCESS
 
 
 def _receiver_status(site: Site) -> None:

@@ -340,6 +340,7 @@ class Row(NamedTuple):
 
     role: what the resource is there by its operations (`promoted`, `started`, `stopped`, `failed` ...). lag: WAL not replayed yet. lsn: replayed
     so far (the primary: written); of a node that receives nothing the end of its WAL. state, sync_state: as in pg_stat_replication.
+    unwatched: it works, and its agent cannot look after it.
     """
 
     name: str
@@ -359,6 +360,7 @@ class Row(NamedTuple):
     repair: str | None = None
     standby: bool = False
     maintenance: bool = False
+    unwatched: bool = False
 
 
 class Report(NamedTuple):
@@ -456,6 +458,7 @@ def _row(cluster: Cluster, primitive: str, node: str, told: Told, primaries: tup
         repair=told.repairs.get(node),
         standby=member is not None and member.standby,
         maintenance=member is not None and member.maintenance,
+        unwatched=member is not None and primitive in member.unwatched,
     )
 
 

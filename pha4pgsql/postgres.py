@@ -143,6 +143,15 @@ class Silence(EnvironmentFailure):
     """A live PostgreSQL did not answer before the deadline, or refused the session."""
 
 
+SHUT_OUT = re.compile(
+    r"(password|peer|ident|cert|trust) authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no password supplied|not permitted to log in"
+    r"|(role|database) \"[^\"]*\" does not exist|not currently accepting connections|permission denied for database"
+    r"|too many connections for (role|database)",
+    re.IGNORECASE,
+)
+"""How a server that is well refuses the agent: by its rules of access, which people change."""
+
+
 @contextmanager
 def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[Callable[[str], list[dict[str, Any]]]]:
     """A session with the local instance; yields a function that runs one statement and returns its rows.
@@ -255,9 +264,9 @@ def observe(settings: Settings, *, timeout: float = 2.0, disk: bool = True, end:
         try:
             with session(settings, timeout=timeout) as query:
                 return _from_row(settings, query(OBSERVE)[0], end=end)
-        except Silence:
+        except Silence as silence:
             server = postmaster(settings)
-            return seen if server is not None else observe(settings, disk=disk)
+            return seen._replace(unread=silence.message) if server is not None else observe(settings, disk=disk)
     return _from_disk(settings, seen) if disk and end and seen.run is Run.STARTING and seen.upstream is None else seen
 
 

@@ -32,6 +32,9 @@ class Code(IntEnum):
     NOT_RUNNING = 7
     RUNNING_PROMOTED = 8
     FAILED_PROMOTED = 9
+    DEGRADED = 190
+    """It works, and an operator should look at it: Pacemaker counts this as success, and shows it among the failures."""
+    DEGRADED_PROMOTED = 191
 
 
 class Problem(NamedTuple):

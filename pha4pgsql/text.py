@@ -39,6 +39,7 @@ class Member(NamedTuple):
     roles: the state of each resource there by its operation history: `promoted`, `started` (also: unpromoted), `stopped`, `failed`,
     and on the way `starting`, `stopping`.
     expected: the DC expects it in the membership; one that left in order, or was fenced, it does not.
+    unwatched: the resources whose agent sees them work, and no more.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Member(NamedTuple):
     failures: Mapping[str, int] = MappingProxyType({})
     roles: Mapping[str, str] = EMPTY
     expected: bool = True
+    unwatched: frozenset[str] = frozenset()
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -183,6 +185,7 @@ def _member(node: Tree, state: Tree | None) -> Member:
     permanent = _pairs(node.findall("instance_attributes"))
     transient = _pairs(state.findall("transient_attributes/instance_attributes")) if state is not None else {}
     both = {**permanent, **transient}
+    held = {one.get("id"): one.findall("lrm_rsc_op") for one in state.iter("lrm_resource")} if state is not None else {}
     return Member(
         name=node.get("uname"),
         id=node.get("id"),
@@ -192,7 +195,8 @@ def _member(node: Tree, state: Tree | None) -> Member:
         permanent=permanent,
         transient=transient,
         failures=_failures(transient),
-        roles={one.get("id"): history_role(one.findall("lrm_rsc_op")) for one in state.iter("lrm_resource")} if state is not None else {},
+        roles={name: history_role(operations) for name, operations in held.items()},
+        unwatched=frozenset(name for name, operations in held.items() if is_unwatched(operations)),
         expected=state is None or state.get("expected", "member") == "member",
     )
 
@@ -243,8 +247,10 @@ def started_at(cib: Tree, node: str, resources: Iterable[str]) -> float:
     return max(wanted.values(), default=0.0) if all(wanted.values()) else 0.0
 
 
-PROMOTED_CODES = ("8", "9")
-"""OCF_RUNNING_PROMOTED, OCF_FAILED_PROMOTED."""
+PROMOTED_CODES = ("8", "9", "191")
+"""OCF_RUNNING_PROMOTED, OCF_FAILED_PROMOTED, OCF_DEGRADED_PROMOTED."""
+DEGRADED_CODES = ("190", "191")
+"""OCF_DEGRADED, OCF_DEGRADED_PROMOTED: it works, and something is wrong with it."""
 
 
 def history_role(operations: Iterable[Tree]) -> str:
@@ -257,6 +263,12 @@ def history_role(operations: Iterable[Tree]) -> str:
         operation, code = one.get("operation"), one.get("rc-code", PENDING_CODE)
         role = _before(role, operation) if code == PENDING_CODE else _after(role, operation, code)
     return role
+
+
+def is_unwatched(operations: Iterable[Tree]) -> bool:
+    """Whether the last word of the agent was that the resource works, and that it cannot look after it."""
+    ended = [one for one in sorted(operations, key=_when) if one.get("rc-code", PENDING_CODE) != PENDING_CODE]
+    return bool(ended) and ended[-1].get("rc-code") in DEGRADED_CODES
 
 
 PENDING_CODE = "193"
@@ -281,9 +293,11 @@ def _after(role: str, operation: str, code: str) -> str:
 
     >>> _after("started", "promote", "0"), _after("promoted", "monitor", "8"), _after("promoted", "demote", "0"), _after("started", "monitor", "7")
     ('promoted', 'promoted', 'started', 'stopped')
+    >>> _after("promoted", "monitor", "191"), _after("started", "monitor", "190"), _after("started", "monitor", "1")
+    ('promoted', 'started', 'failed')
     """
     if operation == "monitor":
-        return {"0": "started", "7": "stopped"}.get(code, "promoted" if code in PROMOTED_CODES else "failed")
+        return {"0": "started", "190": "started", "7": "stopped"}.get(code, "promoted" if code in PROMOTED_CODES else "failed")
     if code != "0" and operation in {"start", "promote", "demote", "stop"}:
         return "failed"
     return {"start": "started", "promote": "promoted", "demote": "started", "stop": "stopped"}.get(operation, role)

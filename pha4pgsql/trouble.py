@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pha4pgsql.cli import FOLLOWING
 from pha4pgsql.cli_status import Refusal
 from pha4pgsql.standby_names import named_in
+from pha4pgsql.text import DEGRADED_CODES
 from pha4pgsql.words import NO_MEMBER
 
 if TYPE_CHECKING:
@@ -216,6 +217,10 @@ def _server(report: Report, row: Row) -> Trouble | None:
         return Trouble(
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
         )
+    if row.unwatched:
+        reason = next((f": {one.reason}" for one in report.view.failed if one.node == row.name and one.code in DEGRADED_CODES), "")
+        hint = f"on {row.name}: the agent's way in is its pgdba on the unix socket (pg_hba.conf, local); it looks again with every monitor"
+        return Trouble(State.DEGRADED, f"PostgreSQL on {row.name} works, and does not let the agent in, which cannot look after it{reason}", hint)
     told = any(_is_current(report, one) and one.node == row.name for one in report.view.failed)
     if row.role == "stopped" and _looked_at_anew(report):
         return None
@@ -258,6 +263,8 @@ def _bans(report: Report) -> Iterator[Trouble]:
 def _failures(report: Report) -> Iterator[Trouble]:
     for one in report.view.failed:
         resource, operation, _ = operation_of(one)
+        if one.code in DEGRADED_CODES and any(row.unwatched and row.name == one.node for row in report.rows):
+            continue
         if _is_current(report, one):
             if resource == (report.named.primitive if report.named else "") and any(row.repair for row in report.rows if row.name == one.node):
                 continue  # the repair is told already, and what to do if it failed

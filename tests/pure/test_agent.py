@@ -37,10 +37,32 @@ def test_slow_is_not_dead(tmp_path: Path, seconds: float, state: State, code: Co
         (tmp_path / "pgsql.silent").write_text(f"{time.time() - seconds}\n")
     said: list[str] = []
     site = Site(settings, Context("monitor", "pgsql", "node1"), lambda _, text: said.append(text))
-    assert agent.silent(site) == code
+    assert agent.silent(site, "PostgreSQL did not answer within 2 s") == code
     assert (tmp_path / "pgsql.silent").exists()
     postgres.forget_silence(settings)
     assert not (tmp_path / "pgsql.silent").exists()
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        'password authentication failed for user "postgres"', 'Peer authentication failed for user "postgres"',
+        'no pg_hba.conf entry for host "[local]", user "postgres", database "postgres", no encryption', 'role "postgres" is not permitted to log in',
+        "sorry, too many clients already",
+    ],
+)  # fmt: skip
+def test_a_server_that_does_not_let_the_agent_in_is_not_restarted(tmp_path: Path, why: str) -> None:
+    """It works for its clients, and would not be better on another node. A server that is out of connections is as good as down."""
+    settings = Settings(resource="pgsql", tmpdir=str(tmp_path), rep_mode=Mode.SYNC, node_list=("node1", "node2"))
+    site = Site(settings, Context("monitor", "pgsql", "node1"), lambda *_: None)
+    refused = f"PostgreSQL refused the session: connection to server on socket failed: FATAL:  {why}"
+    works = "too many" not in why
+    for state, well in ((RAISED, Code.DEGRADED_PROMOTED), (State(), Code.DEGRADED)):
+        (tmp_path / "pgsql.state").write_text(vote.state_text(state))
+        (tmp_path / "pgsql.silent").write_text(f"{time.time() - 99}\n")
+        assert agent.silent(site, refused) == (well if works else Code.ERROR)
+    site.context = site.context._replace(is_probe=True)
+    assert agent.silent(site, refused) == (Code.SUCCESS if works else Code.ERROR)
 
 
 TERM = Ballot(2, "node1")

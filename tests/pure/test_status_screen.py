@@ -330,6 +330,16 @@ def test_a_maintenance_of_our_own_is_told_once() -> None:
     assert verdict(forgotten._replace(named=report.named))[0] is State.DOWN
 
 
+def test_an_agent_that_is_not_let_in_is_told_while_it_is_so() -> None:
+    """Pacemaker keeps such a monitor among its failures afterwards, too; the member's last one counts."""
+    report = healthy()
+    said = failed("pgsql_monitor_3000", "node1", 'not watched any more: FATAL: no pg_hba.conf entry for host "[local]"')._replace(code="191")
+    shut = report._replace(view=report.view._replace(failed=(said,)))
+    assert verdict(shut)[0] is State.HEALTHY
+    state, told = verdict(shut._replace(rows=rows(node1={"unwatched": True})))
+    assert (state, "no pg_hba.conf entry" in told, "works again" in told) == (State.DEGRADED, True, False), told
+
+
 def test_with_several_sets_the_command_names_the_one_that_is_looked_at() -> None:
     """`cls_start` without a name would start another one."""
     stopped = healthy(rows=rows(node3={"role": "stopped"}))
