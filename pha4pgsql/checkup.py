@@ -432,6 +432,9 @@ def _settings(facts: Facts) -> Iterator[Finding]:
             value = said.get(one.name)
             if value is not None and not one.good(value, members):
                 yield Finding(one.level, f"{one.name} is {value} on {node}: {one.why}", f"{one.name} = {one.wanted} in postgresql.conf of {node}")
+        for file, line, error in said.get("mistakes", ()):
+            what = f"{file} of {node} has an error in line {line}: {error}. PostgreSQL refuses every reload"
+            yield Finding(Level.CRITICAL, f"{what}, also the agent's: when a standby is lost, commits wait", f"on {node}: correct {file}")
 
     return _each(facts.servers, judge)
 
@@ -506,7 +509,7 @@ ROWS = (
     Row("disk", f"more than {NEARLY_FULL:.0f} % free for data, WAL and the agent's directory", NODES, _disk),
     Row("autostart", "systemd does not start PostgreSQL", NODES, _autostart),
     Row("versions", "PostgreSQL has the same version everywhere", SERVERS, _versions),
-    Row("settings", "PostgreSQL's settings suit a set", SERVERS, _settings),
+    Row("settings", "PostgreSQL's settings suit a set, and its files can be read", SERVERS, _settings),
     Row("hints", "wal_log_hints or data checksums, for pg_rewind", SERVERS, _hints),
     Row("not below", "no standby allows less than its primary (max_connections ...)", SERVERS, _not_below),
     Row("slots", "no unused slot holds back much WAL, none is lost", PRIMARY, _slots),

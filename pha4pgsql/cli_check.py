@@ -6,6 +6,7 @@ Exit codes: 0 all well, 1 warnings, 2 critical, 3 something could not be asked a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,6 +39,11 @@ select slot_name::text, active, wal_status,
        case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint end
   from pg_replication_slots
 """
+MISTAKES = """
+select coalesce(sourcefile, '?'), coalesce(sourceline, 0), error from pg_file_settings
+ where error is not null and error <> 'setting could not be applied'
+"""
+"""What makes PostgreSQL refuse a whole reload (ProcessConfigFile); a setting that only waits for a restart does not."""
 
 
 def check(argv: Sequence[str]) -> int:
@@ -155,7 +161,10 @@ def _server(node: str, named: Named) -> Answer:
         return "the Python package psycopg2 is not there"
     except replicas.Unanswered as failed:
         return failed.message
-    return {**dict(rows), "slots": slots}
+    mistakes: Sequence[tuple[Any, ...]] = ()
+    with contextlib.suppress(replicas.Unanswered):  # only superusers may look
+        mistakes = replicas.ask(conninfo, MISTAKES, passfile=passfile, timeout=SERVER_LIMIT, host=node)
+    return {**dict(rows), "slots": slots, "mistakes": mistakes}
 
 
 def _wanted(path: str) -> Answer:

@@ -158,7 +158,11 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
         )
     elif asked.answered and asked.confirming < needed(asked.names):
         seen = f"{asked.confirming} of {needed(asked.names)} standbys confirm ({' '.join(sorted(named_in(asked.names)))} may)"
-        yield Trouble(State.DOWN, f"commits wait on {primary}: {seen}", "bring a standby back; what is wrong with them stands below")
+        streaming = " ".join(row.name for row in report.rows if row.state == "streaming")
+        still = f"cls_status again; if it stays, though {streaming} streams: cls_check"
+        yield Trouble(
+            State.DOWN, f"commits wait on {primary}: {seen}", still if streaming else "bring a standby back; what is wrong with them stands below"
+        )
     elif asked.waiting > PATIENCE:
         yield Trouble(
             State.DOWN,

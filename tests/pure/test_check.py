@@ -173,6 +173,7 @@ W, C, U = Level.WARNING, Level.CRITICAL, Level.UNKNOWN
         (server(wal_sender_timeout="0"), "settings", W, ("wal_sender_timeout is 0",)),
         (server(wal_retrieve_retry_interval="5000"), "settings", W, ("knocks again",)),
         (server(max_slot_wal_keep_size="-1"), "settings", W, ("max_slot_wal_keep_size",)),
+        (server(mistakes=[("/srv/p.conf", 7, "syntax error")]), "settings", C, ("/srv/p.conf of node2 has an error in line 7: syntax error",)),
         (server(wal_log_hints="off"), "hints", W, ("pg_rewind",)),
         (server(max_connections="50"), "not below", C, ("max_connections 50 (the primary has 100)",)),
         (server("node1", slots=[("old", False, "extended", 5 << 30)]), "slots", W, ("holds back 5120 MB",)),
