@@ -32,6 +32,7 @@ def test_the_old_primary_comes_back(drill: Drill, fault: str) -> None:
         writing.wait(50)
         old, new = diverge(drill, fault)
         writing.wait(20)
+        drill.until(lambda: fault == "crash" or drill.sql(old, "select pg_is_in_recovery()") != "f", f"{old} has stepped down", 90)
         if fault != "kill-postgres":
             drill.lab.act({"crash": "boot", "cut": "heal"}[fault], old)
         drill.until(lambda: (drill.standing(old)[0] or "").startswith("STREAMING|") and drill.runs(old), f"{old} streams again", 90)
