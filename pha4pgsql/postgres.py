@@ -422,7 +422,9 @@ def _begun(settings: Settings, timeline: int, position: Lsn, segment_size: int) 
 
 
 def upstream(settings: Settings) -> Upstream | None:
-    """What the settings file makes the standby receive from."""
+    """What the settings file makes the standby receive from; nothing of ours while ALTER SYSTEM says otherwise."""
+    if overrides(settings).keys() & {"primary_conninfo", "primary_slot_name"}:
+        return None
     found = re.search(r"^# upstream (\S+) (\S+)$", read_text(f"{settings.tmpdir}/recovery.conf"), re.MULTILINE)
     return Upstream(*found.groups()) if found else None
 
@@ -512,13 +514,21 @@ def write_config(settings: Settings, *, replicated: bool) -> None:
     system.write_file(config_file(settings), "\n".join(lines), owner=settings.pgdba)
 
 
-def _clear_overrides(settings: Settings) -> None:
-    """Take our settings out of postgresql.auto.conf, which would win over them (ALTER SYSTEM, pg_basebackup -R)."""
-    path = f"{settings.datadir}/postgresql.auto.conf"
-    lines = read_text(path).splitlines(keepends=True)
-    kept = [line for line in lines if line.split("=")[0].strip().lower() not in _OVERRIDING]
-    if kept != lines:
+def overrides(settings: Settings) -> dict[str, str]:
+    """Our settings in postgresql.auto.conf, where they win over what we write (ALTER SYSTEM, pg_basebackup -R), each with its line."""
+    lines = read_text(f"{settings.datadir}/postgresql.auto.conf").splitlines(keepends=True)
+    named = {line: line.split("=")[0].strip().lower() for line in lines}
+    return {name: line for line, name in named.items() if name in _OVERRIDING}
+
+
+def clear_overrides(settings: Settings) -> list[str]:
+    """Take our settings out of postgresql.auto.conf; their names. It counts with the next start or reload."""
+    found = overrides(settings)
+    if found:
+        path = f"{settings.datadir}/postgresql.auto.conf"
+        kept = [line for line in read_text(path).splitlines(keepends=True) if line not in found.values()]
         system.write_file(path, "".join(kept), owner=settings.pgdba)
+    return sorted(found)
 
 
 # -- acting ------------------------------------------------------------------------------------------------------
@@ -544,7 +554,7 @@ def launch(settings: Settings, node: str, source: Upstream | None, value: str) -
     for slot in _slot_folders(settings):
         shutil.rmtree(slot, ignore_errors=True)
     _put_away_strays(settings)
-    _clear_overrides(settings)
+    clear_overrides(settings)
     write_recovery(settings, node, source)
     write_names(settings, value)
     write_config(settings, replicated=True)

@@ -271,6 +271,13 @@ class Site:
                 self._perform(action)
             self.log("INFO", f"{self.elapsed:.3f} s {type(action).__name__}: {_said(action)}")
 
+    def _reload(self) -> None:
+        """Make what we have written count, also against an ALTER SYSTEM: commits would wait for nobody, or nothing be received, unnoticed."""
+        found = postgres.clear_overrides(self.settings)
+        if found:
+            self.log("WARNING", f"taken out of postgresql.auto.conf, because the agent sets it: {' '.join(found)}")
+        postgres.reload(self.settings)
+
     def _perform(self, action: Deed) -> None:
         settings, node = self.settings, self.context.node
         if isinstance(action, Store):
@@ -279,13 +286,13 @@ class Site:
             pacemaker.publish(f"{settings.resource}-vote", vote.vote_text(action.vote), private=True)
         elif isinstance(action, Follow):
             postgres.write_recovery(settings, node, action.upstream)
-            postgres.reload(settings)
+            self._reload()
             if action.upstream is None and (self._run is Run.STANDBY or self.instance(disk=False).run is Run.STANDBY):
                 postgres.cut_off(settings, timeout=max(0.5, min(3.0, self.left)))
         elif isinstance(action, Name):
             self._proof = None
             postgres.write_names(settings, action.names)
-            postgres.reload(settings)
+            self._reload()
         elif isinstance(action, MakeSlots):
             postgres.make_slots(settings, action.slots, timeout=max(1.0, min(5.0, self.left)))
         elif isinstance(action, Launch):

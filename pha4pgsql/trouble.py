@@ -132,6 +132,11 @@ def _primary(report: Report) -> Iterator[Trouble]:
     yield from _answers(report, promoted[0])
 
 
+def _waits(report: Report) -> bool:
+    """Whether commits are to wait for standbys."""
+    return report.named is not None and report.named.parameters.get("rep_mode") in {"sync", "quorum"} and len(report.named.nodes) > 1
+
+
 def _looked_at_anew(report: Report) -> bool:
     """Whether Pacemaker, for a moment of a change, does not know what runs: it has forgotten, on our word, and a primary answers all the same."""
     return report.named is not None and report.named.held and report.asked.answered and not report.asked.standby
@@ -156,6 +161,9 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
         yield Trouble(
             State.DOWN, "a standby answers at the writer address: the primary is just changing", "cls_status again; cls_start waits for the end"
         )
+    elif asked.answered and not asked.names and _waits(report) and not any("alone" in note for note in report.notes):
+        what = f"the primary {primary} does not go on alone, and waits for no standby: what is committed now may be lost with it"
+        yield Trouble(State.DEGRADED, what, "cls_status again: its monitor mends that; if it stays: cls_check")
     elif asked.answered and asked.confirming < needed(asked.names):
         seen = f"{asked.confirming} of {needed(asked.names)} standbys confirm ({' '.join(sorted(named_in(asked.names)))} may)"
         streaming = " ".join(row.name for row in report.rows if row.state == "streaming")

@@ -19,7 +19,7 @@ from pha4pgsql.outage import Meter
 from pha4pgsql.settings import Code, Context, Settings
 from pha4pgsql.sight import unread
 from pha4pgsql.site import MOVING, NOBODY_LEFT, Scope, Site
-from pha4pgsql.words import Ballot, Instance, Mode, Run, State
+from pha4pgsql.words import Ballot, Instance, Mode, Name, Run, State, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -205,6 +205,31 @@ def test_settings_of_people_do_not_blind_the_agent(stopped: Settings) -> None:
             assert query("SELECT current_database() AS here") == [{"here": "template1"}]
             query("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
             query("ALTER ROLE CURRENT_USER RESET ALL")
+
+
+def test_alter_system_does_not_switch_off_what_the_agent_sets(stopped: Settings) -> None:
+    """Whether commits wait, and from whom a standby receives."""
+    said: list[str] = []
+    with served(stopped) as settings:
+        acting = Site(
+            settings._replace(node_list=NODES, rep_mode=Mode.SYNC), CONTEXT._replace(started=time.monotonic()), lambda _, text: said.append(text)
+        )
+        postgres.write_names(settings, "")
+        postgres.write_recovery(settings, "node1", Upstream("node2", "pgsql_1_node2_node1"))
+        postgres.write_config(settings, replicated=True)
+        with postgres.session(settings, timeout=10.0) as query:
+            for given in ("synchronous_standby_names = 'somebody'", "primary_conninfo = 'host=elsewhere'", "work_mem = '5MB'"):
+                query(f"ALTER SYSTEM SET {given}")
+            assert postgres.upstream(settings) is None
+            acting.perform([Name("")])
+            assert "primary_conninfo synchronous_standby_names" in said[0]
+            assert postgres.upstream(settings) == Upstream("node2", "pgsql_1_node2_node1")
+            deadline = time.monotonic() + 30
+            while query("SELECT 1 FROM pg_settings WHERE name = 'work_mem' AND setting <> '5120'") and time.monotonic() < deadline:
+                time.sleep(0.05)
+            shown = {row["name"]: row["setting"] for row in query("SELECT name, setting FROM pg_settings")}
+    assert (shown["work_mem"], shown["synchronous_standby_names"]) == ("5120", "")
+    assert "elsewhere" not in shown["primary_conninfo"]
 
 
 def test_what_cannot_be_read_is_not_taken_for_the_end(stopped: Settings, tmp_path: Path) -> None:
