@@ -11,7 +11,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from pha4pgsql import text, trouble
+from pha4pgsql import text, trouble, wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -432,6 +432,10 @@ def _settings(facts: Facts) -> Iterator[Finding]:
             value = said.get(one.name)
             if value is not None and not one.good(value, members):
                 yield Finding(one.level, f"{one.name} is {value} on {node}: {one.why}", f"{one.name} = {one.wanted} in postgresql.conf of {node}")
+        command = said.get("restore_command", "")
+        if command and not command.startswith(wal.NO_HISTORY):
+            what = f"restore_command on {node} is not the agent's: an archive may lead a standby to a timeline of somebody else"
+            yield Finding(Level.WARNING, what, f"pgsql_restore_command in config.ini, instead of the line in postgresql.conf of {node}")
         for file, line, error in said.get("mistakes", ()):
             what = f"{file} of {node} has an error in line {line}: {error}. PostgreSQL refuses every reload"
             yield Finding(Level.CRITICAL, f"{what}, also the agent's: when a standby is lost, commits wait", f"on {node}: correct {file}")

@@ -32,7 +32,7 @@ SERVER_LIMIT = 3.0
 """Seconds for one PostgreSQL."""
 STYLES = {Level.OK: status_screen.GOOD, Level.UNKNOWN: status_screen.BAD, Level.WARNING: status_screen.BAD, Level.CRITICAL: status_screen.WORST}
 STATES = {trouble.State.HEALTHY: Level.OK, trouble.State.DEGRADED: Level.WARNING, trouble.State.DOWN: Level.CRITICAL}
-NAMES = (*(one.name for one in checkup.SETTINGS), "server_version_num", "wal_log_hints", "data_checksums", *checkup.NOT_BELOW)
+NAMES = (*(one.name for one in checkup.SETTINGS), "server_version_num", "wal_log_hints", "data_checksums", "restore_command", *checkup.NOT_BELOW)
 SETTINGS = f"select name, setting from pg_settings where name in ({', '.join(repr(name) for name in NAMES)})"  # noqa: S608  names of our own table
 SLOTS = """
 select slot_name::text, active, wal_status,

@@ -169,7 +169,9 @@ _PGSQL_PARAMETERS = (
         "The application names of standbys outside of the cluster, such as a disaster site's, that confirm commits while they stream: "
         "in addition to sync_count members, never in place of one. Each name must belong to one standby only, which uses the slot that every primary "
         "makes for it: replication_slot_name, _outside_ and its name, such as pgsql_outside_dr1.", since="S"),
-    Parameter("restore_command", Kind.STRING, "", "restore_command of PostgreSQL", "Written into the recovery settings when it is set."),
+    Parameter("restore_command", Kind.STRING, "", "restore_command of PostgreSQL",
+        "Written into the recovery settings when it is set, with a condition: it fetches WAL and no history file, since an archive may hold "
+        "timelines of somebody else."),
     Parameter("archive_cleanup_command", Kind.STRING, "", "archive_cleanup_command of PostgreSQL",
         "Written into the recovery settings when it is set."),
     Parameter("recovery_end_command", Kind.STRING, "", "recovery_end_command of PostgreSQL",

@@ -483,7 +483,9 @@ def recovery_conf(settings: Settings, node: str, source: Upstream | None) -> str
         lines += [f"primary_conninfo = {quoted(conninfo.strip())}", f"primary_slot_name = {quoted(source.slot)}"]
     else:
         lines += ["primary_conninfo = ''", "primary_slot_name = ''"]
-    for key in ("restore_command", "archive_cleanup_command", "recovery_end_command"):
+    if settings.restore_command:
+        lines.append(f"restore_command = {quoted(wal.without_histories(settings.restore_command))}")
+    for key in ("archive_cleanup_command", "recovery_end_command"):
         if getattr(settings, key):
             lines.append(f"{key} = {quoted(getattr(settings, key))}")
     return "\n".join([*lines, "recovery_target_timeline = 'latest'", "hot_standby = on", ""])

@@ -19,7 +19,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pha4pgsql import address, copies, paths, postgres, system
+from pha4pgsql import address, copies, paths, postgres, system, wal
 from pha4pgsql.settings import Settings, of_parameters
 from pha4pgsql.words import ClusterRefusal, EnvironmentFailure
 
@@ -332,7 +332,8 @@ def auto_conf(text: str, wanted: Wish) -> str:
         "cluster_name": wanted.name,
         "port": str(settings.pgport),
         **({"unix_socket_directories": settings.socketdir} if settings.socketdir else {}),
-        **{name: getattr(settings, name) for name in ("restore_command", "archive_cleanup_command") if getattr(settings, name)},
+        **({"restore_command": wal.without_histories(settings.restore_command)} if settings.restore_command else {}),
+        **({"archive_cleanup_command": settings.archive_cleanup_command} if settings.archive_cleanup_command else {}),
     }
     return "\n".join([*kept, *(f"{name} = {postgres.quoted(value)}" for name, value in values.items()), ""])
 

@@ -83,3 +83,18 @@ def last_record_end(dump: str, segment_size: int) -> Lsn | None:
     if manager == "XLOG" and what == "SWITCH":
         end = Lsn(-(-end // segment_size) * segment_size)
     return end
+
+
+NO_HISTORY = "case %f in *.history) exit 1;; esac; "
+
+
+def without_histories(restore_command: str) -> str:
+    """A restore_command that fetches WAL, and no history of a timeline: that comes from the primary, before the first byte of it is streamed.
+
+    With recovery_target_timeline=latest PostgreSQL takes the newest history that an archive has, whoever made that timeline (a test restore,
+    a primary that was given up), follows it, and its position lies beyond what the set has confirmed.
+
+    >>> without_histories("cp /archive/%f %p")
+    'case %f in *.history) exit 1;; esac; cp /archive/%f %p'
+    """
+    return NO_HISTORY + restore_command

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pha4pgsql import checkup, checkup_node, cli_check, cli_status, config, text
+from pha4pgsql import checkup, checkup_node, cli_check, cli_status, config, text, wal
 from pha4pgsql.checkup import Facts, Level, Line
 from pha4pgsql.settings import Settings
 
@@ -42,6 +42,7 @@ SERVER: dict[str, Any] = {
     "wal_level": "replica", "hot_standby": "on", "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_wal_senders": "10",
     "max_replication_slots": "10", "restart_after_crash": "off", "wal_sender_timeout": "5000", "wal_receiver_status_interval": "2",
     "wal_retrieve_retry_interval": "100", "max_slot_wal_keep_size": "1024", "server_version_num": "150008", "wal_log_hints": "on",
+    "restore_command": wal.without_histories("cp /archive/%f %p"),
     "data_checksums": "off", "max_connections": "100", "max_worker_processes": "8", "max_prepared_transactions": "0",
     "max_locks_per_transaction": "64", "slots": [("pgsql_1_node1_node2", True, "reserved", 100)],
 }  # fmt: skip
@@ -172,6 +173,7 @@ W, C, U = Level.WARNING, Level.CRITICAL, Level.UNKNOWN
         (server(restart_after_crash="on"), "settings", W, ("restart_after_crash",)),
         (server(wal_sender_timeout="0"), "settings", W, ("wal_sender_timeout is 0",)),
         (server(wal_retrieve_retry_interval="5000"), "settings", W, ("knocks again",)),
+        (server(restore_command="cp /archive/%f %p"), "settings", W, ("pgsql_restore_command",)),
         (server(max_slot_wal_keep_size="-1"), "settings", W, ("max_slot_wal_keep_size",)),
         (server(mistakes=[("/srv/p.conf", 7, "syntax error")]), "settings", C, ("/srv/p.conf of node2 has an error in line 7: syntax error",)),
         (server(wal_log_hints="off"), "hints", W, ("pg_rewind",)),

@@ -182,7 +182,7 @@ def test_the_copy_becomes_a_standby_of_its_own_name() -> None:
     assert "passfile=/var/lib/pgsql/tmp/pgpass" in lines["primary_conninfo"]
     assert "password=" not in text
     assert lines["primary_slot_name"] == lines["synchronous_standby_names"] == "''"
-    assert lines["restore_command"] == "'cp /archive/%f ''%p'''"
+    assert lines["restore_command"] == "'case %f in *.history) exit 1;; esac; cp /archive/%f ''%p'''"
     assert lines["cluster_name"] == "'node4'"
     assert reader_node.auto_conf(text, reader_node.wish(REQUEST)) == text
 
