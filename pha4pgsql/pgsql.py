@@ -565,6 +565,8 @@ def start(scene: Scene) -> Procedure:
     while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
         scene = yield []
     if scene.instance.run not in (Run.STANDBY, Run.STARTING):
+        if scene.instance.run is Run.SILENT and scene.instance.unread:
+            return Outcome(False, f"PostgreSQL runs, and cannot be looked after: {scene.instance.unread}")
         return Outcome(False, f"PostgreSQL did not start (it is {scene.instance.run.value}){LOG_TELLS}")
     scene = yield from set_attributes(scene, {(scene.me, "status"): "HS:alone"})
     return (yield from follow(scene)) if scene.instance.run is Run.STANDBY else Outcome(True, "PostgreSQL is still recovering")

@@ -230,7 +230,9 @@ def _server(report: Report, row: Row) -> Trouble | None:
             State.DEGRADED, f"{named.promotable} is banned from {row.name} ({_until(ban.ends)})", f"pcs resource clear {ban.resource} {row.name}"
         )
     if row.unwatched:
-        reason = next((f": {one.reason}" for one in report.view.failed if one.node == row.name and one.code in DEGRADED_CODES), "")
+        reason = next(
+            (one.reason.replace("not watched any more", "") for one in report.view.failed if one.node == row.name and one.code in DEGRADED_CODES), ""
+        )
         hint = f"on {row.name}: the agent's way in is its pgdba on the unix socket (pg_hba.conf, local); it looks again with every monitor"
         return Trouble(State.DEGRADED, f"PostgreSQL on {row.name} works, and does not let the agent in, which cannot look after it{reason}", hint)
     told = any(_is_current(report, one) and one.node == row.name for one in report.view.failed)
