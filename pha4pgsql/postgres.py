@@ -203,8 +203,14 @@ def session(settings: Settings, *, timeout: float, user: str = "") -> Iterator[C
         connection.close()
 
 
-OWN_WAYS = "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=on -c default_transaction_read_only=off"
-"""What a role or a database may have been given otherwise (ALTER ROLE ... SET). What a connection asks for wins over that."""
+OWN_WAYS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "statement_timeout=0", "lock_timeout=0", "synchronous_commit=on", "default_transaction_read_only=off",
+        r"default_transaction_isolation=read\ committed",  # a hot standby refuses serializable ones
+    )
+)  # fmt: skip
+"""What a role, a database or a file may say otherwise (ALTER ROLE ... SET). What a connection asks for wins over that."""
 
 
 def _connect(settings: Settings, server: Postmaster, finish: Callable[[Connection], None] = lambda _: None, **given: Any) -> Connection:  # noqa: ANN401

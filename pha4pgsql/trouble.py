@@ -146,7 +146,10 @@ def _answers(report: Report, primary: str) -> Iterator[Trouble]:
     """What the server at the writer address said."""
     asked = report.asked
     short = re.sub(r"^PostgreSQL (gave no answer: )?|\s*Is the server running on that host.*", "", asked.why)
-    if asked.refusal is Refusal.NOT_ALLOWED:
+    if asked.refusal is Refusal.NOT_ALLOWED and "password authentication failed" in short:
+        hint = "pgsql_reppassword in config.ini, then install.sh on every node; or give the role that password again"
+        yield Trouble(State.DEGRADED, f"the replication role is not let in, and standbys cannot connect: {short}", hint)
+    elif asked.refusal is Refusal.NOT_ALLOWED:
         yield Trouble(
             State.HEALTHY, f"the primary was not asked: {short}; lag and positions are unknown", "run cls_status as root on a node of the cluster"
         )

@@ -192,11 +192,12 @@ def test_settings_of_people_do_not_blind_the_agent(stopped: Settings) -> None:
     """A role's own time limits and ways to commit, a database that is closed: the server has answered, and is asked another way."""
     with served(stopped) as settings:
         with postgres.session(settings, timeout=10.0) as query:
-            for given in ("statement_timeout = '1ms'", "synchronous_commit = local", "default_transaction_read_only = on"):
+            for given in ("statement_timeout = '1ms'", "synchronous_commit = local", "default_transaction_isolation = serializable"):
                 query(f"ALTER ROLE CURRENT_USER SET {given}")
         with postgres.session(settings, timeout=10.0) as query:
             query("SELECT pg_sleep(0.05)")
             assert query("SHOW synchronous_commit") == [{"synchronous_commit": "on"}]
+            assert query("SHOW transaction_isolation") == [{"transaction_isolation": "read committed"}]
             query("CREATE TABLE made ()")
         with postgres.session(settings._replace(pgdb="template1"), timeout=10.0) as query:
             query("ALTER DATABASE postgres ALLOW_CONNECTIONS false")

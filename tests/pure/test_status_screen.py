@@ -240,6 +240,11 @@ def test_the_screen_shows_every_member() -> None:
         (healthy(vips={"vip-master": "node1", "vip-slave": None}), State.DEGRADED, ("vip-slave runs on no node", "cls_cleanup vip-slave")),
         (healthy(asked=Primary(Refusal.SILENT, "PostgreSQL did not answer within 1 s")), State.DOWN, ("does not answer", "within 1 s")),
         (healthy(asked=Primary(Refusal.NOT_ALLOWED, "no password")), State.HEALTHY, ("was not asked", "root")),
+        (
+            healthy(asked=Primary(Refusal.NOT_ALLOWED, "FATAL: password authentication failed")),
+            State.DEGRADED,
+            ("standbys cannot", "pgsql_reppassword"),
+        ),
         (healthy(asked=Primary(Refusal.BLIND, "its role is no member")), State.HEALTHY, ("does not show who follows", "GRANT pg_monitor")),
         (healthy(asked=ANSWER._replace(standby=True)), State.DOWN, ("a standby answers",)),
         (healthy(asked=ANSWER._replace(names='2 ("node2", "node3")')), State.DOWN, ("commits wait", "1 of 2", "node2 node3")),
