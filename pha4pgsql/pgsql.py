@@ -84,6 +84,8 @@ ANSWER_PATIENCE = 4.0
 """Seconds a candidate waits for answers that are missing."""
 ASYNC_PATIENCE = 0.5
 """The same in async mode, where nobody's answer is needed."""
+FIRST_WAL = 4.0
+"""Seconds between a history file and the first WAL of its timeline, beyond which the primary that made it is taken for dead."""
 LOG_TELLS = "; its log tells why"
 """How a reason ends that only PostgreSQL itself knows; the agent puts the log's last words in its place."""
 HANDOVER = 1.0
@@ -302,8 +304,9 @@ def stand(scene: Scene) -> Procedure:
         scene = yield from tell(scene)
         yield from set_attributes(scene, {(scene.me, "status"): "HS:alone", (scene.me, "score"): "-INFINITY"})
         return Outcome(True, "no primary is visible")
-    if unreached(scene):  # between the fetch of a new history file and the first WAL of its timeline a receiver is there
-        return Outcome(scene.instance.receiving, unreached(scene))
+    if unreached(scene):
+        scene = yield from _first_wal(scene)
+        return Outcome(bool(reigning(scene)) or not unreached(scene), unreached(scene))
     scene = yield from tell(scene)
     if _needs_row(scene):
         scene = yield [AskRow()]
@@ -317,6 +320,14 @@ def stand(scene: Scene) -> Procedure:
         scene, {(scene.me, "status"): "HS:alone", (scene.me, "xlog-loc"): place, **({(scene.me, "score"): score} if score else {})}
     )
     return Outcome(True, obstacle(dict(scene.votes), scene.rules, override=scene.override, row=scene.row))
+
+
+def _first_wal(scene: Scene) -> Look:
+    """Wait between the fetch of a new history file and the first WAL of its timeline. A receiver is there then; one of a dead primary's is, too."""
+    until = scene.elapsed + FIRST_WAL
+    while unreached(scene) and scene.instance.receiving and not reigning(scene) and scene.elapsed < until and scene.left > MARGIN:
+        scene = yield []
+    return scene
 
 
 def _needs_row(scene: Scene) -> bool:

@@ -43,10 +43,19 @@ def test_a_start_that_is_silent_at_first_is_waited_for(procedure: Callable[[Scen
     assert any(isinstance(action, Launch) for action in performed)
 
 
-@pytest.mark.parametrize("receiving", [True, False])
-def test_a_history_file_that_came_first_is_no_reason_to_restart(*, receiving: bool) -> None:
-    """A new primary's history file arrives before the first WAL of its timeline; without a receiver none will come."""
-    instance = Instance(Run.STANDBY, timeline=2, receiving=receiving, unheld=((3, 2, Lsn(9)),))
-    outcome, _ = play(pgsql.follow, SCENE._replace(instance=instance), {}, [])
-    assert outcome.ok is receiving
-    assert "history file of timeline 3" in outcome.reason
+@pytest.mark.parametrize(("receiving", "arrives"), [(True, True), (True, False), (False, False)])
+def test_a_history_file_that_came_first_is_no_reason_to_restart(*, receiving: bool, arrives: bool) -> None:
+    """A new primary's history file arrives before the first WAL of its timeline. Without a receiver none will come, nor from one that died then."""
+    scene = SCENE._replace(instance=Instance(Run.STANDBY, timeline=2, receiving=receiving, unheld=((3, 2, Lsn(9)),)), left=60.0)
+    steps, outcome = pgsql.follow(scene), Outcome(False)
+    try:
+        next(steps)
+        while True:
+            scene = scene._replace(elapsed=scene.elapsed + 1.0, left=scene.left - 1.0)
+            later = scene.instance._replace(unheld=()) if arrives and scene.elapsed >= 2.0 else scene.instance
+            steps.send(scene._replace(instance=later))
+    except StopIteration as end:
+        outcome = end.value
+    assert outcome.ok is arrives
+    assert ("history file of timeline 3" in outcome.reason) is not arrives
+    assert scene.elapsed < 10
