@@ -336,18 +336,8 @@ class Repair:
         names = sorted(name for name in os.listdir(folder) if len(name) == len(first) and name[8:] >= first[8:])
         for name in names:
             shutil.copy2(f"{folder}/{name}", self.wish.keep)
-        argv = [
-            self.settings.program("pg_waldump"),
-            "-p",
-            folder,
-            "-t",
-            str(scene.instance.timeline),
-            "-s",
-            str(fork.at),
-            "-e",
-            str(scene.instance.lsn),
-            first,
-        ]
+        span = ["-s", str(fork.at), "-e", str(scene.instance.lsn), first]
+        argv = [self.settings.program("pg_waldump"), "-p", folder, "-t", str(scene.instance.timeline), *span]
         listing = system.run(argv, user=self.settings.pgdba, timeout=60, keep=(1 << 20, 0))
         system.write_file(f"{self.wish.keep}/records.txt", listing.out)
         self.say(f"kept in {self.wish.keep}: {len(names)} WAL segments from {fork.at} on, and records.txt, what pg_waldump tells of them")
