@@ -17,7 +17,7 @@ from pha4pgsql import arguments, cli, copying, pacemaker, paths, procedure, rejo
 from pha4pgsql.checks import must
 from pha4pgsql.settings import Settings, of_parameters
 from pha4pgsql.site import Scope
-from pha4pgsql.words import ClusterRefusal, Run
+from pha4pgsql.words import NEVER, ClusterRefusal, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,9 @@ class Ground(NamedTuple):
 
     @property
     def primaries(self) -> tuple[str, ...]:
-        return self.site.cluster.where(self.site.named.primitive, "promoted")
+        """Who is promoted by Pacemaker's record, and by its own word where anybody says so: a node that failed may be recorded so for a moment."""
+        shown = self.site.cluster.where(self.site.named.primitive, "promoted")
+        return tuple(node for node in shown if self.scene.vote(node).reign != NEVER) or shown
 
     @property
     def primary(self) -> str:

@@ -146,6 +146,7 @@ def _tried(settings: Settings, node: str, say: Say) -> str:
             raise
         except (Failure, OSError) as failure:
             reasons.append(f"{method}: {failure.message if isinstance(failure, Failure) else failure}")
+            say(str(reasons[-1]))
             one.settle(str(reasons[-1]))
         else:
             return ""

@@ -28,6 +28,7 @@ def tells(drill: Drill, node: str) -> str:
 @pytest.mark.parametrize("fault", ["kill-postgres", "crash", "cut"])
 def test_the_old_primary_comes_back(drill: Drill, fault: str) -> None:
     """Killed, without power, or cut off: it is rewound in the background."""
+    before = drill.timeline(drill.primary())
     with drill.writing() as writing:
         writing.wait(50)
         old, new = diverge(drill, fault)
@@ -40,7 +41,7 @@ def test_the_old_primary_comes_back(drill: Drill, fault: str) -> None:
     assert drill.sql(old, "select to_regclass('lost') is null and pg_is_in_recovery()") == "t"
     said = tells(drill, old)
     assert "rewind begins" in said
-    assert "rebuild begins" not in said
+    assert "rebuild begins" not in said or drill.timeline(new) > before + 1, "one that won again first may be beyond a rewind"
     assert re.search(r"^mark=$", drill.state(old), re.MULTILINE)
     assert drill.primary() == new
     assert drill.lost(writing) == []
