@@ -161,10 +161,11 @@ def silent(site: Site, why: str) -> int:
     One that answers, but does not let the agent in, works for its clients; it would not be better on another node, and is not restarted.
     """
     promoted = site.settings.replicated and bool(site.state().reign.round)
+    role = Code.RUNNING_PROMOTED if promoted else Code.SUCCESS
     if postgres.SHUT_OUT.search(why):
         exit_reason(f"not watched any more: {why}")
         if site.context.is_probe:
-            return Code.RUNNING_PROMOTED if promoted else Code.SUCCESS
+            return role
         return Code.DEGRADED_PROMOTED if promoted else Code.DEGRADED
     path = postgres.silence_file(site.settings)
     now = time.time()
@@ -180,7 +181,7 @@ def silent(site: Site, why: str) -> int:
         cause = why if "FATAL" in why else "frozen, out of connections, or its disk is full"
         return _code(Outcome(False, f"the postmaster lives but has not answered for {now - since:.0f} s ({cause})"))
     log("WARNING", f"the postmaster lives but does not answer since {now - since:.1f} s; not restarted before {limit:g} s")
-    return Code.RUNNING_PROMOTED if promoted else Code.SUCCESS
+    return role
 
 
 def _receiver_status(site: Site) -> None:

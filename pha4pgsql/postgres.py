@@ -429,7 +429,7 @@ def _begun(settings: Settings, timeline: int, position: Lsn, segment_size: int) 
 
 def upstream(settings: Settings) -> Upstream | None:
     """What the settings file makes the standby receive from; nothing of ours while ALTER SYSTEM says otherwise."""
-    if overrides(settings).keys() & {"primary_conninfo", "primary_slot_name"}:
+    if overrides(settings) & {"primary_conninfo", "primary_slot_name"}:
         return None
     found = re.search(r"^# upstream (\S+) (\S+)$", read_text(f"{settings.tmpdir}/recovery.conf"), re.MULTILINE)
     return Upstream(*found.groups()) if found else None
@@ -522,21 +522,25 @@ def write_config(settings: Settings, *, replicated: bool) -> None:
     system.write_file(config_file(settings), "\n".join(lines), owner=settings.pgdba)
 
 
-def overrides(settings: Settings) -> dict[str, str]:
-    """Our settings in postgresql.auto.conf, where they win over what we write (ALTER SYSTEM, pg_basebackup -R), each with its line."""
+def _auto_conf(settings: Settings) -> list[tuple[str, str]]:
+    """postgresql.auto.conf, line by line: the setting that it names, and the line. A name may come twice (ALTER SYSTEM, then pg_basebackup -R)."""
     lines = read_text(f"{settings.datadir}/postgresql.auto.conf").splitlines(keepends=True)
-    named = {line: line.split("=")[0].strip().lower() for line in lines}
-    return {name: line for line, name in named.items() if name in _OVERRIDING}
+    return [(line.split("=")[0].strip().lower(), line) for line in lines]
+
+
+def overrides(settings: Settings) -> set[str]:
+    """Our settings in postgresql.auto.conf, where they win over what we write."""
+    return {name for name, _ in _auto_conf(settings)} & set(_OVERRIDING)
 
 
 def clear_overrides(settings: Settings) -> list[str]:
     """Take our settings out of postgresql.auto.conf; their names. It counts with the next start or reload."""
-    found = overrides(settings)
+    lines = _auto_conf(settings)
+    found = sorted({name for name, _ in lines if name in _OVERRIDING})
     if found:
-        path = f"{settings.datadir}/postgresql.auto.conf"
-        kept = [line for line in read_text(path).splitlines(keepends=True) if line not in found.values()]
-        system.write_file(path, "".join(kept), owner=settings.pgdba)
-    return sorted(found)
+        kept = "".join(line for name, line in lines if name not in found)
+        system.write_file(f"{settings.datadir}/postgresql.auto.conf", kept, owner=settings.pgdba)
+    return found
 
 
 # -- acting ------------------------------------------------------------------------------------------------------

@@ -233,6 +233,15 @@ def test_alter_system_does_not_switch_off_what_the_agent_sets(stopped: Settings)
     assert "elsewhere" not in shown["primary_conninfo"]
 
 
+def test_a_setting_that_is_overridden_twice_is_taken_out_twice(tmp_path: Path) -> None:
+    """pg_basebackup -R appends to what an ALTER SYSTEM has left."""
+    path = tmp_path / "postgresql.auto.conf"
+    path.write_text("# one\nprimary_conninfo = 'host=a'\nwork_mem = '5MB'\nprimary_conninfo = 'host=b'\n")
+    settings = Settings(datadir=str(tmp_path), pgdba=pwd.getpwuid(os.geteuid()).pw_name)
+    assert postgres.clear_overrides(settings) == ["primary_conninfo"]
+    assert path.read_text() == "# one\nwork_mem = '5MB'\n"
+
+
 def test_what_cannot_be_read_is_not_taken_for_the_end(stopped: Settings, tmp_path: Path) -> None:
     """An end that is too near could cost what was confirmed beyond it."""
     bindir = tmp_path / "bin"
