@@ -473,7 +473,8 @@ def _campaign(scene: Scene, ballot: Ballot) -> Generator[Sequence[Action], Scene
 
 
 def _judge(scene: Scene, ballot: Ballot) -> Elected | Waiting | Lost:
-    return elect(ballot, dict(scene.votes), scene.rules, override=scene.override, row=scene.row)
+    gone = frozenset(scene.rules.members) - scene.online
+    return elect(ballot, dict(scene.votes), scene.rules, override=scene.override, row=scene.row, gone=gone)
 
 
 def _predecessors(scene: Scene) -> tuple[str, ...]:

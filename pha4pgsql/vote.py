@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pha4pgsql.words import NEVER, NOTHING, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Lsn, Mode, Roster, Rules, State, Statement, Vote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 # -- terms -------------------------------------------------------------------------------------------------------
@@ -135,7 +135,9 @@ class Lost(NamedTuple):
     to: str = ""
 
 
-def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None) -> Elected | Waiting | Lost:
+def elect(
+    ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vote | None = None, gone: frozenset[str] = frozenset()
+) -> Elected | Waiting | Lost:
     """Judge a ballot by the answers to it, whatever else the votes show.
 
     Any N-k members meet every commit that k others confirmed. So the candidate is elected by N-k answers, its own
@@ -143,6 +145,9 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     nothing was ever confirmed under these rules: then all members have to answer, and (timeline, LSN) compares them.
     Beside that V-k voices have to answer, which meet all who know that somebody is alone; every member that answers is one.
     It is counted by the newest list that the answers show (`newest_list`).
+
+    `gone` are the members that are offline. Their answers may come yet, but if somebody who has answered is further, the
+    attempt ends without waiting for them: the other one does not need them.
     """
     me = ballot.node
     heard = {node: vote for node, vote in votes.items() if vote.answer and vote.answer.ballot == ballot}
@@ -179,18 +184,34 @@ def elect(ballot: Ballot, votes: Mapping[str, Vote], rules: Rules, *, override: 
     newest = newest_statement((*heard.values(), *_heard_row(rules, row)))
     if len(backing) >= rules.answers_needed and (not newest.owner or newest.owner in backing):
         return _unheard(ballot, answers, rules, row) or Elected(tuple(sorted(answers.items())), bool(newest.owner), roster)
+    return _not_yet(ballot, answers, list(backing), newest, rules, gone=gone, lost=lost)
+
+
+def _not_yet(
+    ballot: Ballot,
+    answers: Mapping[str, Answer],
+    backing: Sequence[str],
+    newest: Statement,
+    rules: Rules,
+    *,
+    gone: frozenset[str],
+    lost: Iterable[str],
+) -> Waiting | Lost:
+    """Why the answers that are here elect nobody; `newest` tells who may have gone on alone, `lost` are those without their state file."""
+    me, owner, need = ballot.node, newest.owner, rules.answers_needed
     leader = max(answers, key=lambda node: (answers[node].term, answers[node].lsn))
-    if newest.owner in answers and newest.owner not in backing:
-        leader = newest.owner
+    if owner in answers and owner not in backing:
+        leader = owner
     silent = [node for node in rules.members if node not in answers]
-    if len(backing) + len(silent) < rules.answers_needed or (leader not in backing and not silent) or newest.owner == leader != me:
-        there, here = answers[leader], answers[me]
-        return Lost(f"{leader} is further: {there.lsn} of term {there.term}, {me} has {here.lsn} of term {here.term}", leader)
-    if newest.owner and newest.owner not in answers:
-        return Waiting(1, f"{newest.owner} may have gone on alone (term {newest.term}); its own answer is needed")
-    need = rules.answers_needed
-    reason = f"no answer to ballot {ballot} from {' '.join(silent)}; {need} of {len(rules.members)} members have to answer{_without_file(lost)}"
-    return Waiting(need - len(backing), reason)
+    unheard = bool(owner) and owner not in answers
+    in_vain = leader not in backing and gone.issuperset(silent) and not unheard
+    if len(backing) + len(silent) < need or in_vain or owner == leader != me:
+        return _behind(leader, answers, me)
+    if unheard:
+        return Waiting(1, f"{owner} may have gone on alone (term {newest.term}); its own answer is needed")
+    ahead = f"{leader} is further, and " if leader not in backing else ""
+    wanted = f"{need} of {len(rules.members)} members have to answer{_without_file(lost)}"
+    return Waiting(need - len(backing), f"{ahead}no answer to ballot {ballot} from {' '.join(silent)}; {wanted}")
 
 
 def forgetful(known: Mapping[str, tuple[tuple[Era, ...], Lsn]]) -> frozenset[str]:

@@ -56,6 +56,7 @@ def test_a_failover_to_the_one_that_may(drill: Drill) -> None:
         drill.until(lambda: drill.names(primary) == f'"{other}"', f"{other} is named instead of {tagged}")
         assert drill.until(lambda: drill.standing(other) == ("STREAMING|SYNC", "HS:sync", "100"), f"{other} may be promoted")
         with drill.writing() as writing:
+            drill.signal(primary, f"walsender .*{drill.lab.address(tagged)}", "STOP")  # if it alone got the last record, it alone could win
             began = time.monotonic()
             drill.lab.crash(primary)
             assert drill.new_primary(primary) == other

@@ -170,6 +170,26 @@ def test_async_does_not_wait_for_a_reader() -> None:
     assert isinstance(vote.elect(ballot, shown, SYNC_RULES._replace(mode=Mode.ASYNC)), vote.Elected)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "gone", "kind", "reason"),
+    [
+        (True, {"node1"}, vote.Lost, "node3 is further: 0/258 of term"),
+        (True, set(), vote.Waiting, "node3 is further, and no answer to ballot 2.node2 from node1; 2 of 3"),
+        (False, {"node1", "node3"}, vote.Waiting, "no answer to ballot 2.node2 from node1 node3; 2 of 3"),
+    ],
+)
+def test_who_is_behind_does_not_wait_for_the_dead(ahead: bool, gone: set[str], kind: type, reason: str) -> None:  # noqa: FBT001 - a table
+    """Another that has answered is further: with the third one offline it is its turn at once. Without such another the third may come back."""
+    ballot = Ballot(2, "node2")
+    places = {"node2": 500, "node3": 600} if ahead else {"node2": 500}
+    shown = {node: Vote(ballot, ERAS, answer=Answer(ballot, TERM, Lsn(place), 2, "7"), system_identifier="7") for node, place in places.items()}
+    found = vote.elect(ballot, shown, SYNC_RULES, gone=frozenset(gone))
+    assert isinstance(found, kind)
+    assert not isinstance(found, vote.Elected)
+    assert reason in found.reason
+    assert getattr(found, "to", "node3") == "node3"
+
+
 def test_the_only_copy_is_promoted_in_spite_of_its_tag() -> None:
     """b is tagged and alone has what a acknowledged. c tries, gives up and gives b no score; b stands by itself and is elected."""
     stage = Stage(STRICT, REAL)
