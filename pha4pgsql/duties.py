@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pha4pgsql.shown import Look, attributes, my_vote, next_round, report, settle, show
-from pha4pgsql.sight import followers_of, nameable, outside_slot, slots_of, synchronous, wished
+from pha4pgsql.sight import followers_of, nameable, outside_slot, slots_of, synchronous, unruled, wished
 from pha4pgsql.standby_names import NOBODY, choose_names, in_force, is_step, named_in, next_list, outside_in, outsiders, settled
 from pha4pgsql.vote import outvoted, store, stored_by
 from pha4pgsql.words import (
@@ -55,6 +55,8 @@ def reign(scene: Scene, *, change: bool = True) -> Procedure:
         return Outcome(False, "PostgreSQL became primary without an election (promoted by hand?)")
     if _outvoted(scene):
         return (yield from _abdicate(scene))
+    if unruled(scene):
+        return Outcome(False, unruled(scene))
     scene = yield from settle(scene)
     steps = show(scene)
     missing = missing_slots(scene)

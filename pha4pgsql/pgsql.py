@@ -27,6 +27,7 @@ from pha4pgsql.sight import (
     synchronous,
     tagged,
     unread,
+    unruled,
     wish_at,
 )
 from pha4pgsql.standby_names import first_names, number_in, quorum_names
@@ -209,6 +210,8 @@ def follow(scene: Scene) -> Procedure:
         return Outcome(True)
     if scene.state.reign != NEVER:
         return Outcome(False, f"a promotion under {scene.state.reign} was begun and not finished; this node has to be demoted")
+    if unruled(scene):
+        return Outcome(False, unruled(scene))
     primary = reigning(scene)
     if not primary:
         return (yield from stand(scene))
@@ -399,8 +402,8 @@ def promote(scene: Scene) -> Procedure:
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
         return (yield from _confirm(scene, expected=scene.rules.confirming.k))
-    if scene.instance.run is not Run.STANDBY or scene.state.mark:
-        return Outcome(False, unwhole(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
+    if scene.instance.run is not Run.STANDBY or scene.state.mark or unruled(scene):
+        return Outcome(False, unwhole(scene) or unruled(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     if scene.only_reads:
         yield attributes(scene, {(scene.me, "score"): "-INFINITY"})
         return Outcome(False, f"{scene.me} is not in node_list: it only reads, and is never promoted")
@@ -556,6 +559,8 @@ def _confirm(scene: Scene, *, expected: int) -> Procedure:
 
 def start(scene: Scene) -> Procedure:
     """Start as a standby: of the visible primary if the local WAL is a beginning of its, else of nobody."""
+    if scene.instance.run is Run.STANDBY and unruled(scene):
+        scene = yield [Shutdown()]
     if scene.instance.run in (Run.STANDBY, Run.STARTING):
         return Outcome(True, "PostgreSQL runs already")
     if scene.instance.run is not Run.DOWN:

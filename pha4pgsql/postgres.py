@@ -43,6 +43,7 @@ select pg_is_in_recovery() as standby,
   coalesce(w.status = 'streaming', false) as streaming,
   current_setting('synchronous_standby_names') as names,
   current_setting('primary_conninfo') as conninfo,
+  current_setting('config_file') as config_file,
   (select setting::bigint from pg_settings where name = 'wal_segment_size') as segment_size,
   array(select array[a.application_name, a.state, a.sync_state, a.flush_lsn::text, s.slot_name, a.sync_priority::text]
         from pg_stat_replication a left join pg_replication_slots s on s.active_pid = a.pid order by a.pid) as followers,
@@ -294,6 +295,9 @@ def _from_row(settings: Settings, row: dict[str, Any], *, end: bool) -> Instance
         histories=histories(settings),
         unheld=histories(settings, held=False),
     )
+    deaf = seen.names_shown != seen.names or (standby and seen.upstream is not None and not row["conninfo"])
+    if deaf and os.path.realpath(row["config_file"]) != os.path.realpath(config_file(settings)):
+        seen = seen._replace(unruled=row["config_file"])
     if not standby:
         return seen
     received = Lsn.parse(row["received"] or "0/0")

@@ -22,6 +22,12 @@ def unread(instance: Instance) -> str:
     return "the end of the local WAL could not be found out" + (f": {instance.unread}" if instance.unread else "")
 
 
+def unruled(scene: Scene) -> str:
+    """Why PostgreSQL has to be restarted by the agent before it may serve here, or empty."""
+    file = scene.instance.unruled
+    return f"PostgreSQL was started with {file}, not by the agent: what the agent sets does not reach it, a restart is due" if file else ""
+
+
 # -- names --------------------------------------------------------------------------------------------------------
 
 

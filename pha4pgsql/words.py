@@ -309,6 +309,7 @@ class Instance(NamedTuple):
     `unheld`: the same of history files of which it holds no segment.
     `checkpoint` is the last one of the control file.
     `proven`: a commit of our own was seen waiting for synchronous replication since the last change of `names`.
+    `unruled`: the configuration file that it was started with, when that is not the agent's and what the agent writes does not reach it.
     """
 
     run: Run = Run.DOWN
@@ -327,6 +328,7 @@ class Instance(NamedTuple):
     unheld: tuple[tuple[int, int, Lsn], ...] = ()
     proven: bool = False
     unread: str = ""
+    unruled: str = ""
 
 
 class Rules(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,11 @@ def test_interrupted_while_the_role_moves(drill: Drill, signal: str) -> None:
     assert drill.lost(writing) == []
 
 
+def started_by_the_agent(drill: Drill, node: str) -> bool:
+    """Whether PostgreSQL runs there with the agent's configuration file."""
+    return drill.sql(node, "show config_file").endswith("/pgsql.conf")
+
+
 def refused(drill: Drill, node: str, code: int, *words: str) -> None:
     """A command that changes nothing, and says why and what to do."""
     done = run(drill, node, *words)
@@ -165,6 +171,24 @@ def test_pacemaker_lets_a_node_or_all_alone(drill: Drill) -> None:
             assert run(drill, primary, off, *words).ok
         drill.healthy()
     assert drill.primary() == primary
+
+
+def test_what_was_started_by_hand_in_maintenance_is_restarted(drill: Drill) -> None:
+    """With PostgreSQL's own file a primary waits for nobody, and a standby receives from nobody: no monitor leaves that so."""
+    primary, [other] = drill.primary(), drill.standbys("HS:async")
+    with drill.writing() as writing:
+        drill.must(primary, "cls_maintenance", timeout=PATIENT)
+        for node in (primary, other):
+            for words in (("stop", "-m", "fast"), ("start", "-l", "/dev/null")):
+                drill.must(node, "pg_ctl", "-w", "-D", "/pgsql/data", *words, user="postgres")
+            assert drill.sql(node, "show config_file") == "/pgsql/data/postgresql.conf"
+        drill.must(primary, "cls_unmaintenance", timeout=PATIENT)
+        for node in (primary, other):
+            drill.until(partial(started_by_the_agent, drill, node), f"the agent has restarted {node}")
+        drill.healthy()
+        writing.wait(20)
+    assert drill.lost(writing) == []
+    assert drill.names(drill.primary())
 
 
 @pytest.mark.drill

@@ -356,7 +356,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    scene = yield from settle",
                 "    scene = yield from settle",
             ),
-            ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark:", "if scene.instance.run is not Run.STANDBY:"),
+            ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark or", "if scene.instance.run is not Run.STANDBY or"),
             ("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),
             HELD,
         ),
@@ -466,7 +466,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an outvoted primary stays",
         (
-            ("duties", "    if _outvoted(scene):\n        return (yield from _abdicate(scene))\n    scene =", "    scene ="),
+            ("duties", "    if _outvoted(scene):\n        return (yield from _abdicate(scene))\n    if unruled", "    if unruled"),
             ("duties", "    if _outvoted(scene):  # the row", "    if False:  # the row"),
         ),
         live=True,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from pha4pgsql import pgsql
-from pha4pgsql.words import Ballot, Instance, Launch, Lsn, Outcome, Rules, Run, Scene, Shutdown, State
+from pha4pgsql import duties, pgsql
+from pha4pgsql.words import Ballot, Follow, Instance, Launch, Lsn, Name, Outcome, Promote, Rules, Run, Scene, Shutdown, State
 
 if TYPE_CHECKING:
     from pha4pgsql.words import Action, Procedure
@@ -41,6 +41,33 @@ def test_a_start_that_is_silent_at_first_is_waited_for(procedure: Callable[[Scen
     outcome, performed = play(procedure, scene, {Shutdown: Run.DOWN, Launch: Run.SILENT}, [Run.SILENT, Run.SILENT, Run.STANDBY])
     assert outcome.ok, outcome
     assert any(isinstance(action, Launch) for action in performed)
+
+
+BY_HAND = Instance(Run.STANDBY, unruled="/pgsql/data/postgresql.conf")
+
+
+@pytest.mark.parametrize(
+    ("procedure", "scene"),
+    [
+        (duties.reign, PRIMARY._replace(instance=BY_HAND._replace(run=Run.PRIMARY))),
+        (duties.tend, PRIMARY._replace(instance=BY_HAND._replace(run=Run.PRIMARY))),
+        (pgsql.follow, SCENE._replace(instance=BY_HAND)),
+        (pgsql.promote, SCENE._replace(instance=BY_HAND)),
+    ],
+)
+def test_what_somebody_started_by_hand_does_not_serve(procedure: Callable[[Scene], Procedure], scene: Scene) -> None:
+    """Its commits would wait for nobody, and it would receive from nobody: the agent restarts it, and promotes no such server."""
+    outcome, performed = play(procedure, scene, {}, [])
+    assert not outcome.ok
+    assert "started with /pgsql/data/postgresql.conf, not by the agent" in outcome.reason
+    assert not any(isinstance(action, (Name, Follow, Promote)) for action in performed)
+
+
+def test_a_standby_that_somebody_started_by_hand_is_started_anew() -> None:
+    """It was not running as far as Pacemaker knew."""
+    steps = pgsql.start(SCENE._replace(instance=BY_HAND))
+    assert next(steps) == [Shutdown()]
+    assert any(isinstance(action, Launch) for action in [*steps.send(SCENE), *steps.send(SCENE)])
 
 
 @pytest.mark.parametrize(("receiving", "arrives"), [(True, True), (True, False), (False, False)])

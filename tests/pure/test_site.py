@@ -156,13 +156,17 @@ def test_a_segment_of_zeroes_hides_nothing(stopped: Settings) -> None:
 
 
 @contextlib.contextmanager
-def served(stopped: Settings) -> Iterator[Settings]:
-    """The same database, running; its own file names another port."""
+def served(stopped: Settings, *, by_hand: str = "") -> Iterator[Settings]:
+    """The same database, running; its own file names another port. With `by_hand` it is started with its own file, in which this stands, too."""
     settings = stopped._replace(pgport=5599, socketdir=stopped.tmpdir, config=f"{stopped.tmpdir}/own.conf", logfile=f"{stopped.tmpdir}/log")
-    Path(settings.config).write_text("listen_addresses = ''\nport = 5432\nunix_socket_directories = '/nowhere'\n", encoding="utf-8")
+    own = f"listen_addresses = ''\nport = 5432\nunix_socket_directories = '/nowhere'\n{by_hand}"
+    Path(settings.config).write_text(own, encoding="utf-8")
     deadline = time.monotonic() + 30
     postgres.write_config(settings, replicated=False)
-    postgres.start_postmaster(settings)
+    if by_hand:
+        postgres.pg_ctl_start(settings, settings.pgdata, f"-c config_file={settings.config} -p 5599 -c unix_socket_directories={settings.socketdir}")
+    else:
+        postgres.start_postmaster(settings)
     try:
         while postgres.observe(settings).run is not Run.PRIMARY and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -179,6 +183,14 @@ def test_the_file_says_what_the_command_line_says(stopped: Settings) -> None:
         while "SIGHUP" not in (log := Path(settings.logfile).read_text(encoding="utf-8")) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert query("SELECT name FROM pg_file_settings WHERE error IS NOT NULL") == [], log
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_who_started_the_server(stopped: Settings, *, included: bool) -> None:
+    """By hand with its own file: nothing of the agent's reaches it, unless that file includes the agent's."""
+    postgres.write_names(stopped, "ANY 1 (node2)")
+    with served(stopped, by_hand=f"include '{stopped.tmpdir}/rep_mode.conf'\n" if included else "# mine\n") as settings:
+        assert postgres.observe(settings).unruled == ("" if included else settings.config)
 
 
 def test_nobody_stands_in_the_way_of_a_new_database(stopped: Settings) -> None:
