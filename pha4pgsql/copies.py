@@ -78,6 +78,19 @@ def rewind(settings: Settings, conninfo: str, hear: Hear, *, dry: bool, restore:
     return not any(NOT_REQUIRED in line for line in said)
 
 
+def drop_later(datadir: str, timeline: int) -> list[str]:
+    """Delete WAL of timelines beyond this one, the source's; the names of the files.
+
+    pg_rewind leaves segments that it has read. When the next primary makes a timeline of that number they would pass for WAL of it.
+    """
+    folder = f"{datadir}/pg_wal"
+    names = [name for name in os.listdir(folder) if re.fullmatch(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history", name)]
+    later = sorted(name for name in names if int(name[:8], 16) > timeline)
+    for name in later:
+        os.unlink(f"{folder}/{name}")
+    return later
+
+
 def recover_alone(settings: Settings, *, keep: Sequence[int] = ()) -> None:
     """Replay the local WAL to its end in a single-user server, which then writes a shutdown checkpoint behind it.
 

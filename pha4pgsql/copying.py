@@ -6,7 +6,7 @@ from pha4pgsql.pgsql import LOG_TELLS, deposed, under, unwhole
 from pha4pgsql.shown import my_vote
 from pha4pgsql.sight import MARGIN, reigning, unread
 from pha4pgsql.standby_names import quorum_names
-from pha4pgsql.vote import divergence, resolve, rewindable, store
+from pha4pgsql.vote import divergence, resolve, rewindable, store, unnamed
 from pha4pgsql.words import NEVER, Action, Launch, Lsn, Outcome, Procedure, Publish, Run, Scene, Shutdown, State, Store
 
 
@@ -41,7 +41,7 @@ def copied(scene: Scene, mark: str, *, rewind: bool) -> State | str:
     must mean the same on both sides; and the remains of an unfinished copy cannot be rewound (manual, pg_rewind, Warning).
     """
     primary, instance = reigning(scene), scene.instance
-    vote, state = scene.vote(primary), resolve(deposed(scene), instance.histories)
+    vote, state = scene.vote(primary), resolve(deposed(scene), instance)
     if not primary:
         return "no primary is visible, and what is here may be the only copy"
     if vote.reign < state.promised:
@@ -82,7 +82,7 @@ def recover(scene: Scene) -> Procedure:
 
     One that an interrupted repair has left running is only ended.
     """
-    state = resolve(deposed(scene), scene.instance.histories)
+    state = resolve(deposed(scene), scene.instance)
     if scene.instance.run not in (Run.DOWN, Run.STANDBY, Run.STARTING) or state.mark or state.reign != NEVER:
         return Outcome(False, unwhole(scene) or f"PostgreSQL is {scene.instance.run.value}, it has to be down")
     if scene.instance.run is Run.DOWN:
@@ -134,4 +134,5 @@ def diverged(scene: Scene) -> bool:
     """Whether by what the votes show this node's WAL, which nothing moves, is no beginning of the primary's; its own vote included."""
     mine, theirs = scene.vote(scene.me), scene.vote(reigning(scene))
     comparable = bool(mine.lsn) and theirs.reign != NEVER and theirs.reign >= scene.state.promised
-    return comparable and divergence(resolve(scene.state, scene.instance.histories).eras, mine.lsn, theirs.eras) is not None
+    own = resolve(scene.state, scene.instance).eras
+    return comparable and (bool(unnamed(own)) or divergence(own, mine.lsn, theirs.eras) is not None)

@@ -48,6 +48,7 @@ from pha4pgsql.vote import (
     resolve,
     store,
     term_at,
+    unnamed,
 )
 from pha4pgsql.words import (
     NEVER,
@@ -120,18 +121,23 @@ def answer(scene: Scene, ballot: Ballot) -> Procedure:
         scene = yield [Follow(None)]
     while scene.instance.receiving and scene.left > MARGIN:
         scene = yield []
-    promised = promise(resolve(deposed(scene), scene.instance.histories), ballot)
+    promised = promise(resolve(deposed(scene), scene.instance), ballot)
     if isinstance(promised, str) or scene.instance.receiving or scene.instance.run is Run.PRIMARY:
         return Outcome(False, promised if isinstance(promised, str) else f"the WAL receiver did not end, ballot {ballot} is not answered")
     scene = yield [Store(enrolled(scene, promised))]
     while held(scene) is None and scene.left > MARGIN and scene.instance.run is not Run.DOWN:
         scene = yield []
+    named = resolve(scene.state, scene.instance)
+    if named != scene.state:  # its timeline is known only now that its end is
+        scene = yield [Store(named)]
     end = held(scene)
     if end is None or scene.state.promised != ballot or scene.instance.upstream is not None:
         return Outcome(False, unread(scene.instance))
-    said = Answer(ballot, term_at(scene.state.eras, end), end, scene.instance.timeline, scene.instance.system_identifier)
+    stray, counted = unnamed(scene.state.eras), cut(scene.state.eras, end)
+    timeline = counted[-1].timeline if stray and counted else scene.instance.timeline
+    said = Answer(ballot, term_at(scene.state.eras, end), end, timeline, scene.instance.system_identifier)
     steps: list[Action] = [Publish(my_vote(scene, answer=said))]
-    if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not strays(scene):
+    if ballot.node != scene.me and scene.instance.run is not Run.DOWN and not stray and not strays(scene):
         upstream = Upstream(ballot.node, slot_name(scene.rules.slot_prefix, ballot, scene.me))
         steps += [Store(await_timeline(scene.state, ballot, said.lsn, timelines(scene))), Follow(upstream)]
     yield steps
@@ -170,9 +176,9 @@ def watch(scene: Scene) -> Procedure:
     """The voice of a node, whatever PostgreSQL does there: store statements and lists; while PostgreSQL is down, answer ballots from disk."""
     if scene.only_reads:
         return Outcome(True)
-    before = deposed(scene)
+    before = resolve(deposed(scene), scene.instance) if scene.instance.run is Run.DOWN else scene.state
     stored = enrolled(scene, store(before, newest_statement(vote for _, vote in scene.votes)) or before)
-    if stored != before:
+    if stored != deposed(scene):
         scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
     if scene.instance.run is Run.DOWN:
         asked = max((vote.answer.ballot for node, vote in scene.votes if vote.answer and vote.answer.ballot.node == node), default=NEVER)
@@ -265,7 +271,7 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
     primary = reigning(scene)
     if not primary:
         return Outcome(True, "no primary is visible")
-    vote, state, instance = scene.vote(primary), resolve(scene.state, scene.instance.histories), scene.instance
+    vote, state, instance = scene.vote(primary), resolve(scene.state, scene.instance), scene.instance
     if vote.reign < state.promised:
         return Outcome(True, f"{primary} reigns by term {vote.reign}, {state.promised} is promised: not followed")
     if vote.system_identifier != instance.system_identifier:
@@ -279,7 +285,7 @@ def adopt(scene: Scene) -> tuple[State, Upstream] | Outcome:
     if fork is not None:
         return Outcome(False, forked(scene, fork))
     new = under(state, vote)
-    return store(new, vote.said) or new, upstream
+    return new if scene.only_reads else store(new, vote.said) or new, upstream  # who only reads is no voice
 
 
 def under(state: State, vote: Vote) -> State:
@@ -303,10 +309,10 @@ def stand(scene: Scene) -> Procedure:
     if scene.instance.streaming:
         yield from tell(scene)
         return Outcome(True, "no primary is visible, but WAL arrives")
-    if scene.only_reads:
+    if scene.only_reads or unelectable(scene):
         scene = yield from tell(scene)
         yield from set_attributes(scene, {(scene.me, "status"): "HS:alone", (scene.me, "score"): "-INFINITY"})
-        return Outcome(True, "no primary is visible")
+        return Outcome(True, f"no primary is visible; {unelectable(scene)}" if unelectable(scene) else "no primary is visible")
     if unreached(scene):
         scene = yield from _first_wal(scene)
         return Outcome(bool(reigning(scene)) or not unreached(scene), unreached(scene))
@@ -353,6 +359,12 @@ def unexplained(scene: Scene) -> str:
     """Why PostgreSQL must not be promoted now: it shows a timeline of whose history nothing is here, so it may choose that number once more."""
     known = {1, *(timeline for timeline, _, _ in (*scene.instance.histories, *scene.instance.unheld))}
     return "" if scene.instance.timeline in known else f"PostgreSQL shows timeline {scene.instance.timeline}, of whose history nothing is here"
+
+
+def unelectable(scene: Scene) -> str:
+    """Why PostgreSQL must not be promoted with what it holds, or empty: no election made its timeline."""
+    stray = unnamed(scene.state.eras)
+    return f"timeline {stray.timeline}, on which the WAL here is, was made by no election (a promotion by hand, a backup?)" if stray else ""
 
 
 def standing(scene: Scene) -> str | None:
@@ -402,8 +414,11 @@ def promote(scene: Scene) -> Procedure:
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
         return (yield from _confirm(scene, expected=scene.rules.confirming.k))
-    if scene.instance.run is not Run.STANDBY or scene.state.mark or unruled(scene):
-        return Outcome(False, unwhole(scene) or unruled(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
+    if scene.instance.run is not Run.STANDBY or scene.state.mark or unruled(scene) or unelectable(scene):
+        return Outcome(
+            False,
+            unwhole(scene) or unruled(scene) or unelectable(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}",
+        )
     if scene.only_reads:
         yield attributes(scene, {(scene.me, "score"): "-INFINITY"})
         return Outcome(False, f"{scene.me} is not in node_list: it only reads, and is never promoted")
@@ -518,17 +533,21 @@ def can_follow(scene: Scene, elected: Elected) -> tuple[str, ...]:
     """
     mine = dict(elected.answers)[scene.me].lsn
     eras = cut(scene.state.eras, mine)
-    return tuple(node for node, given in elected.answers if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras)
+    return tuple(
+        node
+        for node, given in elected.answers
+        if node != scene.me and given.lsn <= mine and cut(scene.vote(node).eras, given.lsn) == eras and not unnamed(scene.vote(node).eras)
+    )
 
 
 def _confirm(scene: Scene, *, expected: int) -> Procedure:
     """Show the new term, let the others in, and wait until its first record is safe."""
-    while scene.instance.lsn is None or resolve(scene.state, scene.instance.histories).pending != NEVER:
+    while scene.instance.lsn is None or resolve(scene.state, scene.instance).pending != NEVER:
         if scene.left < MARGIN or scene.instance.run is not Run.PRIMARY:
             return Outcome(False, "the new timeline and the position of its first record could not be found out")
         scene = yield []
     term, first = scene.state.reign, scene.instance.lsn
-    state = resolve(scene.state, scene.instance.histories)
+    state = resolve(scene.state, scene.instance)
     steps: list[Action] = [Store(state)] if state != scene.state else []
     scene = yield [*steps, *show(scene._replace(state=state))]
     grace = FOLLOWERS_GRACE if expected >= scene.rules.confirming.k else 0.0
@@ -576,7 +595,7 @@ def start(scene: Scene) -> Procedure:
         scene = yield from tell(scene)
         yield from set_attributes(scene, {(scene.me, "status"): "STOP"})
         return adopted
-    state, upstream = (resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted
+    state, upstream = (resolve(scene.state, scene.instance), None) if isinstance(adopted, Outcome) else adopted
     state = enrolled(scene, state._replace(reign=NEVER))
     scene = yield [*([Store(state)] if state != scene.state else []), Launch(upstream, quorum_names(scene.rules, scene.me))]
     while scene.instance.run in (Run.STARTING, Run.SILENT) and scene.left > MARGIN:  # on a busy machine it may not answer at once
@@ -601,7 +620,7 @@ def demote(scene: Scene) -> Procedure:
     if scene.instance.run is Run.DOWN and (scene.state.reign == NEVER or scene.state.mark):
         return Outcome(True, "PostgreSQL is down and was no primary: nothing to demote")
     if scene.instance.run is Run.DOWN:
-        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)
+        state = resolve(scene.state._replace(reign=NEVER), scene.instance)
         scene = yield [Store(state), Publish(my_vote(scene._replace(state=state))), Launch(None, quorum_names(scene.rules, scene.me))]
     elif scene.instance.run is Run.STANDBY and scene.state.reign != NEVER:  # the promotion never happened: make sure that it cannot any more
         scene = yield [Shutdown()]
@@ -623,7 +642,7 @@ def stop(scene: Scene) -> Procedure:
         scene = yield [Shutdown()]
     if scene.instance.run is not Run.DOWN:
         return Outcome(False, f"PostgreSQL did not end (it is {scene.instance.run.value})")
-    state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)
+    state = resolve(scene.state._replace(reign=NEVER), scene.instance)
     scene = yield [*([Store(state)] if state != scene.state else []), *attributes(scene, {(scene.me, "status"): "STOP"})]
     yield from tell(scene)
     return Outcome(True)

@@ -53,7 +53,8 @@ from pg_control_checkpoint() c, pg_control_recovery() r left join pg_stat_wal_re
 """All that the agent wants to know, in one statement, so that it is true of one moment. PostgreSQL 13 to 18."""
 
 _STATUS = {"starting": Run.STARTING, "stopping": Run.STOPPING, "standby": Run.STARTING}
-_OVERRIDING = ("primary_conninfo", "primary_slot_name", "synchronous_standby_names", "restore_command", "recovery_target_timeline")
+_TARGETS = ("recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid", "recovery_target_lsn")
+_OVERRIDING = ("primary_conninfo", "primary_slot_name", "synchronous_standby_names", "restore_command", "recovery_target_timeline", *_TARGETS)
 
 
 class Postmaster(NamedTuple):
@@ -498,6 +499,7 @@ def recovery_conf(settings: Settings, node: str, source: Upstream | None) -> str
     for key in ("archive_cleanup_command", "recovery_end_command"):
         if getattr(settings, key):
             lines.append(f"{key} = {quoted(getattr(settings, key))}")
+    lines += [f"{name} = ''" for name in _TARGETS]  # what a restore has left in a configuration file would end a standby's recovery
     return "\n".join([*lines, "recovery_target_timeline = 'latest'", "hot_standby = on", ""])
 
 

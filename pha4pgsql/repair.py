@@ -312,6 +312,7 @@ class Repair:
             self._rewind(dry=False)
             copies.lay_own_files(self.settings.datadir, self.settings.pgdba, files)
             self._drop_slots()
+            copies.drop_later(self.settings.datadir, max((era.timeline for era in self._vote.eras), default=1))
             self.prove()
             self._end()
             self.say("pg_rewind complete!")

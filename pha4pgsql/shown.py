@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pha4pgsql.sight import attribute_name, is_bound, priority, stays, tagged, wished
 from pha4pgsql.standby_names import NOBODY, named_in
-from pha4pgsql.vote import enrol, resolve
+from pha4pgsql.vote import enrol, resolve, unnamed
 from pha4pgsql.words import NEVER, NOTHING, Action, Answer, Attributes, Follower, Lsn, Mode, Properties, Publish, Run, Scene, State, Store, Vote, Wish
 
 if TYPE_CHECKING:
@@ -40,8 +40,13 @@ def my_vote(scene: Scene, *, answer: Answer | None = None) -> Vote:
 
 
 def held(scene: Scene) -> Lsn | None:
-    """The end of the local WAL as elections count it; None: not known, or the data are not whole."""
-    return NOTHING if scene.state.given_up else None if scene.state.mark else scene.instance.lsn
+    """The end of the local WAL as elections count it; None: not known, or the data are not whole.
+
+    On a timeline without a term nothing counts beyond its beginning: until there it is what it was before.
+    """
+    end = NOTHING if scene.state.given_up else None if scene.state.mark else scene.instance.lsn
+    stray = unnamed(scene.state.eras)
+    return min(end, stray.start) if stray and end is not None else end
 
 
 def show(scene: Scene) -> list[Action]:
@@ -63,7 +68,7 @@ def enrolled(scene: Scene, state: State) -> State:
 
 def settle(scene: Scene) -> Look:
     """Give a timeline that appeared its term, in the state file, and the file the newest list of members that it may hold."""
-    state = enrolled(scene, resolve(scene.state, scene.instance.histories))
+    state = enrolled(scene, resolve(scene.state, scene.instance))
     if state != scene.state:
         scene = yield [Store(state)]
     return scene

@@ -26,6 +26,8 @@ MOVING = ("starting", "stopping")
 
 NO_DATA = "data directory .*: no such file|is not a data directory"
 """How a start fails where there is no database."""
+NO_ELECTION = "a timeline that no election made"
+"""What `vote.obstacle` says where an operator's word is needed."""
 OF_A_SET = re.compile(r"\bcls_(?:start|stop|status|check|reset_master|repair_by_pg_rewind|rebuild_slave)\b")
 """Commands that act on one set."""
 
@@ -114,6 +116,7 @@ def _primary(report: Report) -> Iterator[Trouble]:
         hint = f"bring back {absent}: pcs cluster start {absent}" if absent else "cls_start waits for one, and says what is missing"
         hint = HELD if named.held else f"{LOCK_SERVER}; or {hint}" if "distributed lock cannot be asked" in why else hint
         lost = "; if it is lost for good: cls_reset_master --dry-run" if absent and " went on alone" in why else ""
+        lost += "; if its data are right: cls_stop, then there: cls_reset_master --restored --dry-run" if NO_ELECTION in why else ""
         empty = " ".join(sorted({one.node for one in report.view.failed if re.search(NO_DATA, one.reason)}))
         lost += f"; if the data are lost for good, on {empty}: cls_reset_master --no-data --dry-run" if empty else ""
         yield Trouble(State.DOWN, why, hint + lost)

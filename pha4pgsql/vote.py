@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql.words import NEVER, NOTHING, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Lsn, Mode, Roster, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, NOTHING, SILENCE, UNLISTED, Answer, Ballot, Circle, Era, Instance, Lsn, Mode, Roster, Rules, State, Statement, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,21 +37,49 @@ def cut(eras: Iterable[Era], end: Lsn) -> tuple[Era, ...]:
     return tuple(era for era in eras if era.start < end)
 
 
-def resolve(state: State, histories: Iterable[tuple[int, int, Lsn]]) -> State:
+def resolve(state: State, instance: Instance) -> State:
     """Give the timeline that appeared since the last look its term: the one under which it was made, `pending`.
 
     A connection is bound to a term by its slot, and a term makes exactly one timeline; so the first timeline
     beyond the known ones, made by ourselves or received from the upstream of that term, has this term.
+    One that appeared while none was awaited was made by no election, and has none (`unnamed`).
     """
     if state.pending == NEVER:
-        return state
+        return _without_term(state, instance)
     known = max((era.timeline for era in state.eras), default=1)
     known = max(known, state.beyond)
-    new = sorted(history for history in histories if history[0] > known)
+    new = sorted(history for history in instance.histories if history[0] > known)
     if not new:
         return state
     timeline, _, start = new[-1]
     return state._replace(eras=(*state.eras, Era(timeline, start, state.pending)), pending=NEVER, beyond=0)
+
+
+def _without_term(state: State, instance: Instance) -> State:
+    """The state with the timeline on which the local WAL is, if it began after the first term and no term is known of it.
+
+    Somebody has promoted by hand, restored a backup, or WAL of another cluster came out of an archive.
+    """
+    start = next((start for timeline, _, start in instance.histories if timeline == instance.timeline), None)
+    if not state.eras or instance.timeline < state.eras[0].timeline or start is None or instance.lsn is None or instance.lsn <= start:
+        return state
+    if any((era.timeline, era.start) == (instance.timeline, start) for era in state.eras):
+        return state
+    return state._replace(eras=(*(era for era in state.eras if era.start < start), Era(instance.timeline, start, NEVER)))
+
+
+def unnamed(eras: Iterable[Era]) -> Era | None:
+    """The timeline that no election made: what is on it was confirmed to nobody, and from its beginning on it counts for nothing."""
+    return next((era for era in eras if era.term == NEVER), None)
+
+
+def vouch(state: State, term: Ballot) -> State:
+    """An operator's word that what the node holds is to be the cluster's: the timeline that no election made gets a term of its own.
+
+    It is higher than all that anybody has promised, so nobody is further, and whoever has other WAL has left this history.
+    """
+    eras = tuple(era if era.term != NEVER else era._replace(term=term) for era in state.eras)
+    return state._replace(promised=term, eras=eras, pending=NEVER, beyond=0)
 
 
 class Diverged(NamedTuple):
@@ -349,7 +377,7 @@ def able(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row: Vo
         backed = sum(place[other] <= place[node] for other in visible) >= need and (first or place[node][0] != NEVER)
         return backed and (not owner or (owner in visible and place[owner] <= place[node]))
 
-    return [node for node in visible if node in rules.confirming.members and wins(node)]
+    return [node for node, vote in visible.items() if node in rules.confirming.members and not unnamed(vote.eras) and wins(node)]
 
 
 def _first(visible: Mapping[str, Vote]) -> bool:
@@ -369,7 +397,9 @@ def obstacle(votes: Mapping[str, Vote], rules: Rules, *, override: str = "", row
     if owner and owner not in visible:
         return f"no primary: {owner} went on alone at the end, so nobody is promoted without it"
     if not silent:
-        return "no primary: no member holds all that the others may have confirmed"
+        strays = " ".join(node for node, vote in visible.items() if unnamed(vote.eras))
+        own = f"; {strays} may, and is on a timeline that no election made" if strays else ""
+        return f"no primary: no member holds all that the others may have confirmed{own}"
     first = _first(visible)
     if rules.row and row is None and not first and len(visible) >= rules.answers_needed:
         return f"no primary: {silent} may have gone on alone, and the row of the distributed lock, which would know, cannot be asked"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from drill import alone
-from switching import PATIENT, RECONNECT, follows, leftovers, new_plans, run, switch, troubles
+from switching import PATIENT, RECONNECT, follows, leftovers, new_plans, run, started, switch, troubles
 
 from pha4pgsql.lab_words import Plan
 
@@ -175,9 +175,12 @@ def test_pacemaker_lets_a_node_or_all_alone(drill: Drill) -> None:
 
 def test_what_was_started_by_hand_in_maintenance_is_restarted(drill: Drill) -> None:
     """With PostgreSQL's own file a primary waits for nobody, and a standby receives from nobody: no monitor leaves that so."""
-    primary, [other] = drill.primary(), drill.standbys("HS:async")
+    primary, [other], [third] = drill.primary(), drill.standbys("HS:async"), drill.standbys("HS:sync")
     with drill.writing() as writing:
         drill.must(primary, "cls_maintenance", timeout=PATIENT)
+        drill.must(third, "pg_ctl", "-w", "-D", "/pgsql/data", "restart", "-l", "/dev/null", user="postgres")
+        assert started_by_the_agent(drill, third), "pg_ctl restart keeps the options"
+        since = started(drill, third)
         for node in (primary, other):
             for words in (("stop", "-m", "fast"), ("start", "-l", "/dev/null")):
                 drill.must(node, "pg_ctl", "-w", "-D", "/pgsql/data", *words, user="postgres")
@@ -189,6 +192,7 @@ def test_what_was_started_by_hand_in_maintenance_is_restarted(drill: Drill) -> N
         writing.wait(20)
     assert drill.lost(writing) == []
     assert drill.names(drill.primary())
+    assert started(drill, third) == since
 
 
 @pytest.mark.drill

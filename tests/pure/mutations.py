@@ -266,8 +266,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "        state = resolve(scene.state._replace(reign=NEVER), scene.instance.histories)\n        scene = yield [Store(state), Publish",
-                "        state = resolve(scene.state, scene.instance.histories)\n        scene = yield [Store(state), Publish",
+                "        state = resolve(scene.state._replace(reign=NEVER), scene.instance)\n        scene = yield [Store(state), Publish",
+                "        state = resolve(scene.state, scene.instance)\n        scene = yield [Store(state), Publish",
             ),
         ),
         live=True,
@@ -313,9 +313,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "pgsql",
-                "    promised = promise(resolve(deposed(scene), scene.instance.histories), ballot)\n",
+                "    promised = promise(resolve(deposed(scene), scene.instance), ballot)\n",
                 "    promised = promise(deposed(scene), ballot)\n",
             ),
+            ("pgsql", "    if named != scene.state:  # its", "    if False:  # its"),
         ),
     ),
     Mutation(
@@ -324,6 +325,11 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("pgsql", "    if ballot in (era.term for era in scene.state.eras):\n", "    if False:\n"),
             ("pgsql", "    if isinstance(verdict, Elected) and scene.instance.lsn != ", "    if False and scene.instance.lsn != "),
         ),
+    ),
+    Mutation("a timeline of no election has the last term", (("vote", "        return _without_term(state, instance)\n", "        return state\n"),)),
+    Mutation(
+        "what no election made counts to its end",
+        (("shown", "    return min(end, stray.start) if stray and end is not None else end\n", "    return end\n"),),
     ),
     Mutation("eras beyond the own end are kept", (("vote", "pending=term, eras=cut(state.eras, end), beyond", "pending=term, beyond"),)),
     Mutation("old timelines are taken for the new one", (("vote", "    known = max(known, state.beyond)\n", ""),)),
@@ -337,8 +343,8 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
             (
                 "pgsql",
-                "(resolve(scene.state, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted",
-                "(resolve(stale, scene.instance.histories), None) if isinstance(adopted, Outcome) else adopted",
+                "(resolve(scene.state, scene.instance), None) if isinstance(adopted, Outcome) else adopted",
+                "(resolve(stale, scene.instance), None) if isinstance(adopted, Outcome) else adopted",
             ),
         ),
     ),
@@ -864,7 +870,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    if not synchronous(scene.rules):\n        return True\n    names",
                 "    if scene.instance.names == '':\n        return True\n    names",
             ),
-            ("pgsql", "    return store(new, vote.said) or new, upstream\n", "    return new, upstream\n"),
+            ("pgsql", "    return new if scene.only_reads else store(new, vote.said) or new, upstream", "    return new, upstream"),
         ),
         CHANGE,
     ),

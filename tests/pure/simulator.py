@@ -205,6 +205,7 @@ class Player:
         scores = {name: world.attributes.get((name, "master-pgsql")) for name, node in world.nodes.items() if node.run is Run.STANDBY}
         able = sorted((-text.score(score), name) for name, score in scores.items() if score and text.score(score) > 0)
         if not able:
+            self._vouch()
             return
         candidate = able[0][1]
         for name in world.nodes:
@@ -213,6 +214,16 @@ class Player:
             self._talk()
         if not self.complete_with_all(candidate, "promote").ok:
             self.complete(candidate, "demote")
+
+    def _vouch(self) -> None:
+        """What an operator does when only who was promoted by hand has all that was confirmed."""
+        world, core = self.world, self.world.core
+        shown = {name: core.shown.my_vote(world.scene(node)) for name, node in world.nodes.items() if not node.state.mark}
+        place = {name: (core.vote.term_at(vote.eras, vote.lsn), vote.lsn) for name, vote in shown.items()}
+        best = max(place, key=lambda name: place[name])
+        strays = [name for name in place if place[name] == place[best] and core.vote.unnamed(shown[name].eras)]
+        if strays and all(node.run is not Run.PRIMARY for node in world.nodes.values()):
+            world.vouch(world.nodes[strays[0]])
 
     def complete_with_all(self, name: str, kind: str) -> Outcome:
         """As `complete`, while all nodes go on and talk."""
@@ -451,6 +462,8 @@ class Player:
             world.kill_postgres(node)
         elif chance < 0.85:
             world.restart_inside(node)
+        elif chance < 0.87:
+            world.promote_by_hand(node)
         elif chance < 0.92:
             for other in world.nodes.values():
                 world.crash(other)

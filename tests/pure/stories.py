@@ -410,6 +410,62 @@ def state_file_is_lost_while_it_streams(core: Core = REAL) -> Stage:
     return stage
 
 
+def promoted_by_hand(core: Core = REAL) -> Stage:
+    """c lags behind and is promoted by hand; what it writes then is further than what b has confirmed. It backs b, and is never elected."""
+    stage = Stage(STRICT, core)
+    stage.settle()
+    stage.cut("c")
+    stage.world.write(stage.node("a"))
+    stage.settle("b", "a")
+    stage.world.promote_by_hand(stage.node("c"))
+    for _ in range(5):
+        stage.world.write(stage.node("c"))
+    stage.do("c", "stop")
+    stage.world.crash(stage.node("a"))
+    stage.do("c", "start")
+    stage.heal()
+    stage.hear("b", "c")
+    stage.hear("c", "b")
+    stage.round(9)
+    stage.elect("c", "b")
+    stage.round(12)
+    stage.hear("b", "c")
+    if not stage.elect("b", "c"):
+        stage.world.fail("liveness", "c knows how far it is what it was")
+    stage.hear("c", "b")
+    if stage.do("c", "start").ok:
+        stage.world.fail("I4", "c follows with WAL that b never had")
+    return stage
+
+
+def promoted_by_hand_with_all(core: Core = REAL) -> Stage:
+    """c alone has confirmed, and is promoted by hand: b is not elected by its answer. An operator vouches for c."""
+    stage = Stage(STRICT, core)
+    stage.settle()
+    stage.cut("b")
+    stage.world.write(stage.node("a"))
+    stage.settle("c", "a")
+    stage.world.promote_by_hand(stage.node("c"))
+    stage.world.write(stage.node("c"))
+    stage.do("c", "stop")
+    stage.world.crash(stage.node("a"))
+    stage.world.attributes.clear()
+    stage.deaf("c", "a")
+    stage.do("c", "start")
+    stage.heal()
+    stage.hear("b", "c")
+    stage.hear("c", "b")
+    stage.round(9)
+    stage.elect("b", "c")
+    stage.do("b", "demote")
+    stage.world.vouch(stage.node("c"))
+    stage.hear("b", "c")
+    stage.round(20)
+    if not stage.elect("c", "b"):
+        stage.world.fail("liveness", "an operator has vouched for c")
+    return stage
+
+
 def old_upstream_goes_on(core: Core = REAL) -> Stage:
     """Five nodes: b is promoted by d and e; c, which still receives from a, looks at b. What a sends meanwhile must not come after the look."""
     stage = Stage(FIVE, core)
@@ -1171,6 +1227,8 @@ STORIES: Mapping[str, Callable[[Core], Stage]] = {
         set_not_in_force_at_promotion,
         alone_unknown_to_the_candidate,
         alone_against_a_promise,
+        promoted_by_hand,
+        promoted_by_hand_with_all,
         alone_by_a_voice_that_forgets,
         back_before_the_others_have_it,
         back_while_the_checkpointer_is_stopped,

@@ -240,6 +240,17 @@ def test_own_files_are_those_that_say_nothing_of_the_copy(tmp_path: Path) -> Non
     assert sorted(copies.own_files(str(tmp_path))) == ["postgresql.conf", "server.key"]
 
 
+def test_wal_of_later_timelines_goes_after_a_rewind(tmp_path: Path) -> None:
+    """pg_rewind leaves what it has read, and the next timeline may have the same number. What leads to the source's timeline stays."""
+    wal = tmp_path / "pg_wal"
+    (wal / "archive_status").mkdir(parents=True)
+    later = ["00000003.history", "000000030000000000000001", "000000030000000000000002.partial"]
+    for name in (*later, "00000002.history", "000000020000000000000001", "000000010000000000000001.partial", "xlogtemp.7"):
+        (wal / name).touch()
+    assert copies.drop_later(str(tmp_path), 2) == later
+    assert len(list(wal.iterdir())) == 5
+
+
 def test_a_single_user_server_is_no_postmaster(tmp_path: Path) -> None:
     """Its process number is negative in postmaster.pid: nobody can ask it, and nothing may take it for a server."""
     (tmp_path / "postmaster.pid").write_text("-1\n/x\n")

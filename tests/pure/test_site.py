@@ -231,11 +231,16 @@ def test_alter_system_does_not_switch_off_what_the_agent_sets(stopped: Settings)
         postgres.write_recovery(settings, "node1", Upstream("node2", "pgsql_1_node2_node1"))
         postgres.write_config(settings, replicated=True)
         with postgres.session(settings, timeout=10.0) as query:
-            for given in ("synchronous_standby_names = 'somebody'", "primary_conninfo = 'host=elsewhere'", "work_mem = '5MB'"):
+            for given in (
+                "recovery_target_time = '2026-01-01'",
+                "synchronous_standby_names = 'somebody'",
+                "primary_conninfo = 'host=elsewhere'",
+                "work_mem = '5MB'",
+            ):
                 query(f"ALTER SYSTEM SET {given}")
             assert postgres.upstream(settings) is None
             acting.perform([Name("")])
-            assert "primary_conninfo synchronous_standby_names" in said[0]
+            assert "primary_conninfo recovery_target_time synchronous_standby_names" in said[0]
             assert postgres.upstream(settings) == Upstream("node2", "pgsql_1_node2_node1")
             deadline = time.monotonic() + 30
             while query("SELECT 1 FROM pg_settings WHERE name = 'work_mem' AND setting <> '5120'") and time.monotonic() < deadline:

@@ -686,6 +686,25 @@ class World:
         self.append(node)
         node.flushed = node.end
 
+    def promote_by_hand(self, node: Node) -> None:
+        """Somebody runs `pg_ctl promote` on a standby that holds WAL of its newest term and awaits no other: else numbers alone would not tell it."""
+        held = bool(node.state.eras) and node.state.eras[-1].start < node.end
+        if node.run is Run.STANDBY and held and (node.state.pending, node.state.reign) == (NEVER, NEVER):
+            self.say(f"{node.name}: is promoted by hand")
+            node.asked_to_promote = True
+            self.finish_promotion(node)
+
+    def vouch(self, node: Node) -> None:
+        """An operator says that what a node holds is to be the cluster's, though somebody promoted it by hand."""
+        term = Ballot(1 + max(other.state.promised.round for other in self.nodes.values()), node.name)
+        if self.rules.row:
+            term = term._replace(round=max(term.round, self.row.vote.promised.round + 1))
+        self.say(f"{node.name}: an operator vouches for it, term {term}")
+        for record in node.wal:
+            if record.birth is not None and record.term == NEVER:
+                record.birth.ballot = term
+        node.state = self.core.vote.vouch(node.state, term)
+
     # -- streaming -----------------------------------------------------------------------------------------------
 
     def linked(self, one: Node, other: Node) -> bool:
@@ -908,7 +927,8 @@ class World:
         """I4."""
         if node.state.mark or not node.wal or (node.name in self.forgetful and not node.state.eras):
             return
-        eras = self.core.vote.resolve(node.state, self.histories(node)).eras
+        seen = Instance(node.run, Lsn(node.end), node.timeline_here(), histories=self.histories(node))
+        eras = self.core.vote.resolve(node.state, seen).eras
         term = NEVER
         place = 0
         for position, record in enumerate(node.wal):
