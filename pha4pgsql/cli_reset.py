@@ -5,6 +5,7 @@ says in place of the lost member that it is not alone any more, by a statement n
 from any primary. A damaged state file is replaced by one that has promised more than anybody shows. The file as it was is kept beside it.
 The election afterwards is the ordinary one: the furthest of those who are left.
 With --no-data the operator says the other thing of which nobody else can be sure: that this node's data are lost, so that it answers with nothing.
+With --restored he says that what is on this node is to be the cluster's: its timeline, which no election made, gets a term above all others.
 Exit codes: 0 done, 1 not reached, 10 refused, 11 another one or nobody became primary, 100 wrong usage,
 101 the cluster cannot be asked on this node, 102 no quorum, 130 interrupted.
 """
@@ -17,16 +18,34 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pha4pgsql import arguments, cli, cli_start, cli_status, copies, copying, pacemaker, postgres, procedure, repair, vote
+from pha4pgsql import arguments, cli, cli_start, cli_status, copies, copying, pacemaker, paths, postgres, procedure, repair, vote
 from pha4pgsql.checks import Check, must
 from pha4pgsql.procedure import NotReached, Plan, Step
 from pha4pgsql.settings import Context, of_parameters
+from pha4pgsql.shown import show
 from pha4pgsql.site import Scope, Site, rules_of
-from pha4pgsql.words import GIVEN_UP, NEVER, NOTHING, Ballot, ClusterRefusal, EnvironmentFailure, Lsn, Rules, State, Statement, Store, Vote
+from pha4pgsql.words import (
+    GIVEN_UP,
+    NEVER,
+    NOTHING,
+    Ballot,
+    ClusterRefusal,
+    EnvironmentFailure,
+    Era,
+    Instance,
+    Lsn,
+    Rules,
+    Run,
+    State,
+    Statement,
+    Store,
+    StoreRow,
+    Vote,
+)
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pha4pgsql.procedure import Say
     from pha4pgsql.settings import Settings
@@ -46,10 +65,13 @@ class Ground(NamedTuple):
     round: int
     silence: str = ""
     """Why the row of the distributed lock does not answer, or empty."""
+    row: Vote | None = None
+    """What it answers."""
 
     @property
     def settings(self) -> Settings:
-        return of_parameters(self.site.named.parameters, self.site.named.primitive)
+        given = of_parameters(self.site.named.parameters, self.site.named.primitive)
+        return given._replace(bindir=paths.find_programs(given.bindir, given.pgctl, given.datadir))
 
     @property
     def left(self) -> dict[str, Vote]:
@@ -96,7 +118,8 @@ def _look() -> Ground:
     number = int(found.cluster.properties.get(f"{found.named.primitive}_round", "1"))
     shown = [*votes.values(), *([Vote(roster=state.roster)] if state else [])]
     stored = rules_of(settings).under(vote.newest_roster(shown))
-    return Ground(found, votes, stored, site.context.node, state, number, cli_status.the_row(found.named).reason)
+    row = cli_status.the_row(found.named)
+    return Ground(found, votes, stored, site.context.node, state, number, row.reason, row.vote)
 
 
 def _context(settings: Settings) -> Context:
@@ -213,7 +236,9 @@ def reset(argv: Sequence[str]) -> int:
     """cls_reset_master: the command line."""
     parser = arguments.Parser("cls_reset_master", description="Give up what a lost member alone has, and let the others have a primary again.")
     parser.add_argument("master", nargs="?", default="", help="the new primary (default: who has most)")
-    parser.add_argument("--no-data", action="store_true", help="say that the data of this node are lost, so that elections count it with nothing")
+    word = parser.add_mutually_exclusive_group()
+    word.add_argument("--no-data", action="store_true", help="say that the data of this node are lost, so that elections count it with nothing")
+    word.add_argument("--restored", action="store_true", help="say that the data of this node, restored from a backup, are to be the cluster's")
     procedure.options(parser, timeout=WAIT)
     return cli.main(parser, _reset, argv)
 
@@ -223,9 +248,14 @@ def _reset(options: argparse.Namespace) -> int:
     say, ground = procedure.stopwatch(), _look()
     if options.no_data:
         return _give_up(ground, options, say)
-    target = options.master or next(iter(ground.furthest), "")
-    wanted = [*steps(ground, target, options.timeout, say), _last(target, options.timeout, say, chosen=bool(options.master))]
-    plan = Plan(checks(ground, target), wanted, risk(ground, target) if ground.left else "", insists=True)
+    if options.restored:
+        target, instance = ground.here, postgres.observe(ground.settings)
+        wanted = [*steps(ground, target, options.timeout, say, restored=True), _last(target, options.timeout, say, chosen=True)]
+        plan = Plan(restored_checks(ground, instance, options.master), wanted, restored_risk(ground, instance), insists=True)
+    else:
+        target = options.master or next(iter(ground.furthest), "")
+        wanted = [*steps(ground, target, options.timeout, say), _last(target, options.timeout, say, chosen=bool(options.master))]
+        plan = Plan(checks(ground, target), wanted, risk(ground, target) if ground.left else "", insists=True)
     if procedure.perform(plan, options, say):
         print(f"master reset and startup successed, the master is {next(iter(_primaries()), target)}")
     return 0
@@ -316,21 +346,127 @@ def _say_nothing(ground: Ground) -> None:
         raise ClusterRefusal(outcome.reason)
 
 
+# ---------------------------------------------------------------- a node with restored data
+
+
+def stray(ground: Ground, instance: Instance) -> Era | None:
+    """The timeline of this node that no election made, and from which on its data differ from the others'."""
+    return vote.unnamed(vote.resolve(ground.state, instance).eras) if ground.state is not None else None
+
+
+def said_before(ground: Ground) -> bool:
+    """Whether the state file has the operator's word already: the command was interrupted after that."""
+    state = ground.state
+    return state is not None and bool(state.eras) and state.said == Statement(state.eras[-1].term, 1, ground.here)
+
+
+def restored_checks(ground: Ground, instance: Instance, named: str) -> list[Check]:
+    """There is no primary; PostgreSQL is down here, whole, and on a timeline of its own; and so many others are here that it can be elected."""
+    left, need, mark = {*ground.left, ground.here}, ground.rules.answers_needed, ground.state.mark if ground.state else ""
+    down, enough = instance.run is Run.DOWN, len(left) >= need if not _acting(ground) else None
+    known = down and instance.lsn is not None
+    theirs = {one.system_identifier for node, one in ground.left.items() if node != ground.here} - {""}
+    own = "restore again, with recovery.signal and recovery_target_action = 'promote' in its settings: then PostgreSQL begins a timeline of its own"
+    return [
+        must(
+            "--restored is about this node", named in ("", ground.here), f"{named} was named", f"on {named}: cls_reset_master --restored",
+            arguments.USAGE,
+        ),
+        *cli_start.managed(ground.site),
+        _no_primary(ground, "cls_stop, then restore the backup on this node"),
+        _is_member(ground),
+        must(
+            f"the state file of {ground.here} can be read, and knows terms", ground.state is not None and bool(ground.state.eras),
+            "it is damaged" if ground.state is None else "this node has never followed a primary of this cluster",
+            "restore the backup on a member that has", REFUSED,
+        ),
+        must("the data here are whole", not mark, mark, "restore again", REFUSED),
+        must("PostgreSQL does not run here", down, f"it is {instance.run.value}", "cls_stop; pg_ctl stop", REFUSED),
+        must(
+            "the end of the WAL here can be read", known if down else None, instance.unread or "it cannot be read",
+            "start PostgreSQL once by hand, wait until it takes connections, and stop it", REFUSED,
+        ),
+        must(
+            "the data here are on a timeline of their own", stray(ground, instance) is not None or said_before(ground) if known else None,
+            f"they are on timeline {instance.timeline} of this cluster, so nothing tells them from the others'", own, REFUSED,
+        ),
+        must(
+            "the other members have copies of the same database", not theirs - {instance.system_identifier} if known else None,
+            f"system identifier {instance.system_identifier} here, {' '.join(sorted(theirs))} there",
+            "on each other member: move the data directory aside, then cls_reset_master --no-data", REFUSED,
+        ),
+        must(
+            f"{need} of {len(ground.rules.members)} members are here", enough, f"only {' '.join(sorted(left))}",
+            "start Pacemaker on another member; an election needs so many answers", REFUSED,
+        ),
+    ]  # fmt: skip
+
+
+def restored_risk(ground: Ground, instance: Instance) -> str:
+    """What is lost, by name."""
+    begun = stray(ground, instance)
+    if begun is None:
+        return ""
+    others = [node for node in ground.rules.members if node != ground.here]
+    return "\n".join([
+        f"what the others hold: {', '.join(f'{node} {_holding(ground, node)}' for node in others)}",
+        *([_last_commits(ground)] if ground.newest.owner not in ("", ground.here) else []),
+        f"here: timeline {begun.timeline}, which began at {begun.start}, to {instance.lsn}",
+        f"LOST FOR EVER: what {' and '.join(others)} hold beyond {begun.start}, which is not in the backup; they become copies of {ground.here}",
+    ])  # fmt: skip
+
+
+def vouched(ground: Ground, instance: Instance) -> State:
+    """The state file of this node with the operator's word: a term above all that was promised, under which this node alone knows what is committed.
+
+    Further WAL alone would not do: the others could elect one of them without asking this node (docs/safety.md, rule 2).
+    """
+    if ground.state is None:
+        raise ClusterRefusal(f"the state file of {ground.here} is damaged")
+    state = vote.resolve(ground.state, instance)
+    if vote.unnamed(state.eras) is None:
+        return ground.state  # said before
+    heard = [*ground.votes.values(), *([ground.row] if ground.row else [])]
+    highest = max([ground.round, state.promised.round, *(one.promised.round for one in heard)])
+    term = Ballot(highest + 1, ground.here)
+    return vote.vouch(state, term)._replace(reign=NEVER, said=Statement(term, 1, ground.here))
+
+
+def _spread(limit: float, say: Say) -> None:
+    """Until nobody can be elected without this node: so many voices have stored the operator's word."""
+
+    def missing() -> str:
+        ground = _look()
+        stored = vote.stored_by(ground.state.said, ground.votes, ground.rules, ground.row) if ground.state else 0
+        need = ground.rules.confirming.k + 1
+        return f"{stored} of {need} voices know that {ground.here} alone has the data" if stored < need else ""
+
+    left = procedure.wait(missing, limit, say)
+    if left:
+        raise NotReached(left, "their watchers (pgwatch) store it: start Pacemaker on another member, then run the command again")
+
+
 # ---------------------------------------------------------------- steps
 
 
-def steps(ground: Ground, target: str, limit: float, say: Say) -> list[Step]:
+def steps(ground: Ground, target: str, limit: float, say: Say, *, restored: bool = False) -> list[Step]:
     """Stop, say it, start: between any two the same command goes on."""
+
+    def new(ground: Ground) -> State:
+        return vouched(ground, postgres.observe(ground.settings)) if restored else replacement(ground)
+
+    heard = Step("wait until the other voices have stored it", lambda: _spread(limit, say))
     aside = "the file as it was lies beside it"
     return [
         *cli_start.stopping(ground.site, limit, say).steps,
         Step(
             f"put the state file of {ground.here} aside, and write the new one",
-            lambda: _replace(say),
-            ground.state == replacement(ground),
+            lambda: _replace(say, new),
+            ground.state is not None and ground.state == new(ground),
             None,
             aside,
         ),
+        *([heard] if restored else []),
         Step(f"name {target} in {ground.rules.resource}_REPL_INFO, and forget who streamed", lambda: _name(target)),
         Step(f"start {ground.site.named.promotable}", lambda: _start(say)),
     ]
@@ -342,7 +478,7 @@ def _last(target: str, limit: float, say: Say, *, chosen: bool) -> Step:
     return Step(what, lambda: _await(target if chosen else "", limit, say))
 
 
-def _replace(say: Say) -> None:
+def _replace(say: Say, new: Callable[[Ground], State]) -> None:
     """Under the node's lock, with PostgreSQL down: what is written is worked out from a new look."""
     ground = _look()
     settings = ground.settings
@@ -355,7 +491,11 @@ def _replace(say: Say) -> None:
             kept = next(name for number in range(1, 1000) if not os.path.exists(name := f"{path}.before-reset-{number}"))
             shutil.copy2(path, kept)
             say(f"kept: {kept}")
-        site.perform([Store(replacement(ground))])
+        site.perform([Store(new(ground))])
+        scene = site.look(scope=Scope.VOTES)
+        site.perform(show(scene))
+    if scene.rules.row and scene.state.said.owner == ground.here:
+        site.perform([StoreRow(scene.state.said)])
 
 
 def _name(target: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pha4pgsql import cli, cli_reset, text, vote
 from pha4pgsql.checks import Answer as Told
-from pha4pgsql.words import NEVER, NOTHING, Answer, Ballot, Circle, Era, Lsn, Roster, Rules, State, Statement, Vote
+from pha4pgsql.words import NEVER, NOTHING, Answer, Ballot, Circle, Era, Instance, Lsn, Roster, Rules, Run, State, Statement, Vote
 
 NODES = ("node1", "node2", "node3")
 RULES = Rules("pgsql", NODES)
@@ -174,3 +174,41 @@ def test_who_went_on_alone_and_lost_its_data_says_so() -> None:
     """By name, with its last word."""
     found = ground({"node3": LEFT["node3"]._replace(said=ALONE._replace(owner="node1"))}, State(TERM))
     assert "what node1 confirmed alone" in cli_reset.no_data_risk(found)
+
+
+RESTORED = Instance(Run.DOWN, Lsn(180), 4, system_identifier="1", histories=((2, 1, Lsn(100)), (4, 2, Lsn(150))))
+BEHIND = {"node1": shown(180), "node2": shown(300), "node3": shown(290, promised=Ballot(5, "node3"))}
+
+
+def restored(instance: Instance, votes: dict[str, Vote] = BEHIND, state: State | None = State(TERM, ERAS), named: str = "") -> list[str]:  # noqa: B008
+    return [check.what for check in cli_reset.restored_checks(ground(votes, state), instance, named) if check.answer is Told.NO]
+
+
+def test_what_was_restored() -> None:
+    """It is down, whole, a copy of the same database, and on a timeline that this cluster has not made; enough others are here."""
+    assert restored(RESTORED) == []
+    assert restored(RESTORED, named="node2") == ["--restored is about this node"]
+    assert restored(RESTORED._replace(run=Run.STANDBY)) == ["PostgreSQL does not run here"]
+    assert restored(RESTORED._replace(lsn=None)) == ["the end of the WAL here can be read"]
+    assert restored(RESTORED._replace(timeline=2)) == ["the data here are on a timeline of their own"]
+    assert restored(RESTORED._replace(system_identifier="2")) == ["the other members have copies of the same database"]
+    assert restored(RESTORED, {"node1": shown(180)}) == ["2 of 3 members are here"]
+    assert "the state file of node1 can be read, and knows terms" in restored(RESTORED, state=State())
+    assert restored(RESTORED, state=State(TERM, ERAS, mark="half a copy")) == ["the data here are whole"]
+    number = (*RESTORED.histories[:1], (3, 2, Lsn(150)))  # the restore took a number that an election has used
+    assert restored(RESTORED._replace(timeline=3, histories=number)) == []
+
+
+def test_the_word_for_what_was_restored() -> None:
+    """A term above all promises for the timeline of its own; the others hear that this node alone knows; said once, and told what it costs."""
+    said = cli_reset.vouched(ground(BEHIND, State(TERM, ERAS)), RESTORED)
+    term = Ballot(10, "node1")  # the round is 9
+    assert (said.promised, said.said) == (term, Statement(term, 1, "node1"))
+    assert said.eras == (ERAS[0], Era(4, Lsn(150), term))
+    again = ground(BEHIND, said)
+    assert cli_reset.vouched(again, RESTORED) == said
+    assert cli_reset.said_before(again)
+    told = cli_reset.restored_risk(ground(BEHIND, State(TERM, ERAS)), RESTORED)
+    assert "node2 0/12C of term 2.node2" in told
+    assert "LOST FOR EVER: what node2 and node3 hold beyond 0/96" in told
+    assert "what node2 confirmed alone" in told
