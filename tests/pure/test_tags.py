@@ -10,7 +10,7 @@ from stories import LOOSE, READ, STRICT, SYNC, Stage
 from world import REAL
 
 from pha4pgsql import duties, pgsql, shown, sight, standby_names, vote, words
-from pha4pgsql.words import NEVER, Answer, Ballot, Era, Follower, Instance, Lsn, Mode, Rules, Run, Scene, State, Vote
+from pha4pgsql.words import NEVER, SILENCE, Answer, Ballot, Era, Follower, Instance, Lsn, Mode, Outcome, Rules, Run, Scene, State, Statement, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -160,6 +160,17 @@ def test_a_reader_never_stands() -> None:
     assert "never promoted" in end.value.value.reason
     with pytest.raises(StopIteration):
         next(pgsql.answer(scene, Ballot(7, "node2")))
+
+
+def test_a_reader_stores_no_statement() -> None:
+    """It follows a primary that goes on alone, and is no voice for it."""
+    said = Statement(TERM, 1, "node1")
+    primary = Vote(TERM, ERAS, TERM, said, system_identifier="7")
+    instance = Instance(Run.STANDBY, Lsn(500), 2, system_identifier="7")
+    for node, stored in (("node4", SILENCE), ("node2", said)):
+        found = pgsql.adopt(Scene(node, SYNC_RULES, State(TERM, ERAS), instance, (("node1", primary),)))
+        assert not isinstance(found, Outcome)
+        assert (found[0].promised, found[0].said) == (TERM, stored)
 
 
 def test_async_does_not_wait_for_a_reader() -> None:
