@@ -156,6 +156,11 @@ def _is_member(ground: Ground) -> Check:
     return must(f"this node ({ground.here}) is a member", ground.here in ground.rules.members, seen, "run it on a member", REFUSED)
 
 
+def _about_here(ground: Ground, option: str, named: str) -> Check:
+    hint = f"on {named}: cls_reset_master {option}"
+    return must(f"{option} is about this node", named in ("", ground.here), f"{named} was named", hint, arguments.USAGE)
+
+
 def _holdings(ground: Ground, target: str) -> list[Check]:
     """Whether those who are left can elect the target."""
     left, need = ground.left, ground.rules.answers_needed
@@ -305,10 +310,7 @@ def no_data_checks(ground: Ground, named: str) -> list[Check]:
         else f"mv {settings.datadir} {settings.datadir}.useless"
     )
     return [
-        must(
-            "--no-data is about this node", named in ("", ground.here), f"{named} was named", f"on {named}: cls_reset_master --no-data",
-            arguments.USAGE,
-        ),
+        _about_here(ground, "--no-data", named),
         *cli_start.managed(ground.site),
         _no_primary(ground, f"on {ground.here}: cls_rebuild_slave makes it a copy"),
         _is_member(ground),
@@ -368,10 +370,7 @@ def restored_checks(ground: Ground, instance: Instance, named: str) -> list[Chec
     theirs = {one.system_identifier for node, one in ground.left.items() if node != ground.here} - {""}
     own = "restore again, with recovery.signal and recovery_target_action = 'promote' in its settings: then PostgreSQL begins a timeline of its own"
     return [
-        must(
-            "--restored is about this node", named in ("", ground.here), f"{named} was named", f"on {named}: cls_reset_master --restored",
-            arguments.USAGE,
-        ),
+        _about_here(ground, "--restored", named),
         *cli_start.managed(ground.site),
         _no_primary(ground, "cls_stop, then restore the backup on this node"),
         _is_member(ground),

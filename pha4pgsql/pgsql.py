@@ -176,9 +176,10 @@ def watch(scene: Scene) -> Procedure:
     """The voice of a node, whatever PostgreSQL does there: store statements and lists; while PostgreSQL is down, answer ballots from disk."""
     if scene.only_reads:
         return Outcome(True)
-    before = resolve(deposed(scene), scene.instance) if scene.instance.run is Run.DOWN else scene.state
-    stored = enrolled(scene, store(before, newest_statement(vote for _, vote in scene.votes)) or before)
-    if stored != deposed(scene):
+    before = deposed(scene)
+    known = resolve(before, scene.instance) if scene.instance.run is Run.DOWN else before
+    stored = enrolled(scene, store(known, newest_statement(vote for _, vote in scene.votes)) or known)
+    if stored != before:
         scene = yield [Store(stored), Publish(my_vote(scene._replace(state=stored)))]
     if scene.instance.run is Run.DOWN:
         asked = max((vote.answer.ballot for node, vote in scene.votes if vote.answer and vote.answer.ballot.node == node), default=NEVER)
@@ -414,11 +415,9 @@ def promote(scene: Scene) -> Procedure:
     """
     if scene.instance.run is Run.PRIMARY and scene.state.reign != NEVER:
         return (yield from _confirm(scene, expected=scene.rules.confirming.k))
-    if scene.instance.run is not Run.STANDBY or scene.state.mark or unruled(scene) or unelectable(scene):
-        return Outcome(
-            False,
-            unwhole(scene) or unruled(scene) or unelectable(scene) or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}",
-        )
+    unfit = unwhole(scene) or unruled(scene) or unelectable(scene)
+    if scene.instance.run is not Run.STANDBY or unfit:
+        return Outcome(False, unfit or f"promote wants a running standby, PostgreSQL is {scene.instance.run.value}")
     if scene.only_reads:
         yield attributes(scene, {(scene.me, "score"): "-INFINITY"})
         return Outcome(False, f"{scene.me} is not in node_list: it only reads, and is never promoted")

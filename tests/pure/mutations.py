@@ -362,7 +362,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    if scene.state.mark:\n        return Outcome(False, unwhole(scene))\n    scene = yield from settle",
                 "    scene = yield from settle",
             ),
-            ("pgsql", "if scene.instance.run is not Run.STANDBY or scene.state.mark or", "if scene.instance.run is not Run.STANDBY or"),
+            ("pgsql", "    unfit = unwhole(scene) or unruled(scene)", "    unfit = unruled(scene)"),
             ("vote", "    if state.mark and not state.given_up:\n        return f", "    if False:\n        return f"),
             HELD,
         ),

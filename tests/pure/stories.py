@@ -410,18 +410,24 @@ def state_file_is_lost_while_it_streams(core: Core = REAL) -> Stage:
     return stage
 
 
-def promoted_by_hand(core: Core = REAL) -> Stage:
-    """c lags behind and is promoted by hand; what it writes then is further than what b has confirmed. It backs b, and is never elected."""
+def _c_by_hand(core: Core, confirms: str, lags: str) -> Stage:
+    """One of b and c has confirmed a's last commit, the other one lags. Then c is promoted by hand, writes, and is stopped; and a dies."""
     stage = Stage(STRICT, core)
     stage.settle()
-    stage.cut("c")
+    stage.cut(lags)
     stage.world.write(stage.node("a"))
-    stage.settle("b", "a")
+    stage.settle(confirms, "a")
     stage.world.promote_by_hand(stage.node("c"))
     for _ in range(5):
         stage.world.write(stage.node("c"))
     stage.do("c", "stop")
     stage.world.crash(stage.node("a"))
+    return stage
+
+
+def promoted_by_hand(core: Core = REAL) -> Stage:
+    """c lags behind and is promoted by hand; what it writes then is further than what b has confirmed. It backs b, and is never elected."""
+    stage = _c_by_hand(core, confirms="b", lags="c")
     stage.do("c", "start")
     stage.heal()
     stage.hear("b", "c")
@@ -440,15 +446,7 @@ def promoted_by_hand(core: Core = REAL) -> Stage:
 
 def promoted_by_hand_with_all(core: Core = REAL) -> Stage:
     """c alone has confirmed, and is promoted by hand: b is not elected by its answer. An operator vouches for c."""
-    stage = Stage(STRICT, core)
-    stage.settle()
-    stage.cut("b")
-    stage.world.write(stage.node("a"))
-    stage.settle("c", "a")
-    stage.world.promote_by_hand(stage.node("c"))
-    stage.world.write(stage.node("c"))
-    stage.do("c", "stop")
-    stage.world.crash(stage.node("a"))
+    stage = _c_by_hand(core, confirms="c", lags="b")
     stage.world.attributes.clear()
     stage.deaf("c", "a")
     stage.do("c", "start")
